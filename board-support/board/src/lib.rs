@@ -1,0 +1,3 @@
+//! Board facts.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,13 @@
+//! The host tool of Bulkhead, as a library, so that the system tests build and start systems as it does.
+
+pub mod board;
+pub mod elf;
+pub mod initramfs;
+pub mod linux;
+pub mod say;
+pub mod screen;
+pub mod setup;
+pub mod symbolize;
+pub mod system;
+pub mod terminal;
+pub mod workspace;

@@ -1,0 +1,381 @@
+//! From a manifest to the two files that a boot loader takes: the hypervisor's image and the bundle.
+//!
+//! Payloads are found by the names that the manifest gives them: beside it, in folders the user names, and
+//! last among those that the tool makes itself. The manifest is checked here by the same code that checks it
+//! at boot, against the tree of the very machine that is going to be started.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use bulkhead_policy::manifest::{self, BUNDLE_ENTRY};
+use bulkhead_policy::plan::Plan;
+use bulkhead_policy::platform::{Platform, Reservation};
+use bulkhead_policy::tree::Tree;
+
+use crate::board::Board;
+use crate::elf::{Executable, Sizes, TEXT_LIMIT};
+use crate::initramfs::{self, Cpio};
+use crate::workspace::{HYPERVISOR, Noise, Workspace};
+use crate::{linux, say};
+
+/// Name of the hypervisor's flat image.
+pub const IMAGE: &str = "bulkhead.img";
+/// Name of the bundle.
+pub const BUNDLE: &str = "bundle.cpio";
+
+/// Payloads that the tool makes of what it downloads.
+const KERNEL: &str = "Image";
+const INITRAMFS: &str = "initramfs.cpio";
+
+/// What a system is made of.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// The manifest's source.
+    pub manifest: PathBuf,
+    /// Where payloads are looked for after the manifest's own folder.
+    pub payloads: Vec<PathBuf>,
+    /// Appended to every `bootargs` of the manifest.
+    pub more_bootargs: Option<String>,
+    /// The machine that it is for.
+    pub board: Board,
+}
+
+impl Recipe {
+    /// The recipe of a manifest for a machine, with nothing changed.
+    #[must_use]
+    pub fn new(manifest: impl Into<PathBuf>, board: Board) -> Self {
+        Self { manifest: manifest.into(), payloads: Vec::new(), more_bootargs: None, board }
+    }
+
+    /// What the manifest is called.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.manifest.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    }
+}
+
+/// A manifest was read but cannot be accepted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refused {
+    /// The manifest's file.
+    pub manifest: PathBuf,
+    /// One fault a line.
+    pub faults: Vec<String>,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is refused", self.manifest.display())?;
+        self.faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// A compiled manifest and the files that it names.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    tree: Vec<u8>,
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+/// The hypervisor.
+#[derive(Clone, Debug)]
+pub struct Hypervisor {
+    /// Its executable, for addresses and symbols.
+    pub executable: PathBuf,
+    /// The flat arm64 Image.
+    pub image: Vec<u8>,
+    /// Its sizes.
+    pub sizes: Sizes,
+}
+
+/// A system that can be started.
+#[derive(Clone, Debug)]
+pub struct System {
+    /// The hypervisor's executable.
+    pub executable: PathBuf,
+    /// The flat arm64 Image.
+    pub image: PathBuf,
+    /// Manifest and payloads.
+    pub bundle: PathBuf,
+    /// The machine that it was checked against.
+    pub board: Board,
+}
+
+impl System {
+    /// QEMU, about to boot the system.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = self.board.command();
+        command.arg("-kernel").arg(&self.image).arg("-initrd").arg(&self.bundle);
+        command
+    }
+}
+
+/// Builds the hypervisor.
+///
+/// # Errors
+///
+/// Where it does not build or its text and rodata are larger than [`TEXT_LIMIT`].
+pub fn build_hypervisor(workspace: &Workspace, noise: Noise) -> Result<Hypervisor> {
+    let executable = workspace.build(HYPERVISOR, noise)?;
+    let elf = Executable::read(&executable)?;
+    let sizes = elf.sizes();
+    ensure!(
+        sizes.text_and_rodata <= TEXT_LIMIT,
+        "text and rodata of the hypervisor have {} bytes, more than the {TEXT_LIMIT} that they may have; \
+         `cargo bloat` or a listing of symbols by size shows what grew",
+        sizes.text_and_rodata
+    );
+    Ok(Hypervisor { image: elf.flatten()?, executable, sizes })
+}
+
+/// Compiles the manifest and finds or makes the files that it names.
+///
+/// # Errors
+///
+/// [`Refused`] where the manifest does not compile; anything else where a payload cannot be made.
+pub fn gather(workspace: &Workspace, recipe: &Recipe, noise: Noise) -> Result<Parts> {
+    let tree = compile(recipe)?;
+    let mut files = BTreeMap::new();
+    for name in payload_names(&tree) {
+        if let Some(content) = find_payload(workspace, recipe, &name, noise)? {
+            files.insert(name, content);
+        }
+    }
+    Ok(Parts { tree, files })
+}
+
+/// Checks what was gathered against the recipe's machine, as the hypervisor will at boot.
+///
+/// # Errors
+///
+/// [`Refused`] with every fault; anything else where the check cannot be made.
+pub fn check(recipe: &Recipe, parts: &Parts, hypervisor: &Hypervisor) -> Result<String> {
+    let blob = recipe.board.tree()?;
+    let board = Tree::new(&blob).context("QEMU's device tree")?;
+    let tree = Tree::new(&parts.tree).context("the compiled manifest")?;
+    let mut platform =
+        Platform::from_tree(&board).map_err(|error| anyhow::anyhow!("QEMU's device tree: {error}"))?;
+    let bundle_size = parts.bundle()?.len() as u64;
+    let occupied = recipe
+        .board
+        .occupied(hypervisor.sizes.claimed, bundle_size, blob.len() as u64)
+        .context("the bundle does not fit into the machine's memory; give the machine more")?;
+    platform.reserved.extend([
+        Reservation { region: occupied.hypervisor, holder: "the hypervisor" },
+        Reservation { region: occupied.bundle, holder: "the bundle" },
+        Reservation { region: occupied.tree, holder: "the firmware's tree" },
+    ]);
+    let payload = |name: &str| parts.files.get(name).map(Vec::as_slice);
+    match manifest::check(&tree, &platform, &board, &payload) {
+        Ok(plan) => Ok(describe(&plan)),
+        Err(findings) => {
+            let mut faults: Vec<_> = findings.iter().map(ToString::to_string).collect();
+            faults.extend(payload_names(&parts.tree).filter(|name| !parts.files.contains_key(name)).map(
+                |name| {
+                    format!("\"{name}\" was looked for beside the manifest, in each --payloads folder and among the names that the tool makes itself")
+                },
+            ));
+            Err(Refused { manifest: recipe.manifest.clone(), faults }.into())
+        }
+    }
+}
+
+/// Builds and checks a system and writes it into `folder`.
+///
+/// # Errors
+///
+/// As [`gather`], [`build_hypervisor`] and [`check`], or where the files cannot be written.
+pub fn build(workspace: &Workspace, recipe: &Recipe, folder: &Path, noise: Noise) -> Result<System> {
+    let hypervisor = build_hypervisor(workspace, noise)?;
+    let parts = gather(workspace, recipe, noise)?;
+    let plan = check(recipe, &parts, &hypervisor)?;
+    if noise == Noise::Shown {
+        say::step("Checked", format_args!("{}\n{}", recipe.manifest.display(), plan.trim_end()));
+    }
+    write(recipe, &parts, &hypervisor, folder)
+}
+
+/// Writes the hypervisor and the bundle into `folder`, checked or not.
+///
+/// # Errors
+///
+/// Where the files cannot be written.
+pub fn write(recipe: &Recipe, parts: &Parts, hypervisor: &Hypervisor, folder: &Path) -> Result<System> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let (image, bundle) = (folder.join(IMAGE), folder.join(BUNDLE));
+    write_file(&image, &hypervisor.image)?;
+    write_file(&bundle, &parts.bundle()?)?;
+    Ok(System { executable: hypervisor.executable.clone(), image, bundle, board: recipe.board })
+}
+
+impl Parts {
+    fn bundle(&self) -> Result<Vec<u8>> {
+        let mut archive = Cpio::new();
+        archive.file(BUNDLE_ENTRY, 0o644, &self.tree)?;
+        for (name, content) in &self.files {
+            archive.file(name, 0o644, content)?;
+        }
+        Ok(archive.finish())
+    }
+}
+
+/// The manifest as a blob, its `bootargs` extended where the recipe says so.
+fn compile(recipe: &Recipe) -> Result<Vec<u8>> {
+    let path = &recipe.manifest;
+    let source = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let source = match &recipe.more_bootargs {
+        Some(more) => append_bootargs(&source, more)?,
+        None => source,
+    };
+    // dtc resolves /include/ against the folder that it is told; the source itself comes through a pipe.
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut dtc = Command::new("dtc")
+        .args(["-I", "dts", "-O", "dtb", "-o", "-", "-i"])
+        .arg(folder)
+        .arg("-")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot run dtc; run: apt-get install device-tree-compiler")?;
+    let stdin = dtc.stdin.take().context("dtc has no standard input")?;
+    // A manifest is smaller than a pipe's buffer, or else dtc reads all of it before it writes anything.
+    std::io::Write::write_all(&mut { stdin }, source.as_bytes()).context("dtc takes no input")?;
+    let output = dtc.wait_with_output().context("cannot run dtc")?;
+    let messages = String::from_utf8_lossy(&output.stderr).replace("<stdin>", &path.display().to_string());
+    if !output.status.success() {
+        let faults = messages.lines().map(str::to_owned).collect();
+        return Err(Refused { manifest: path.clone(), faults }.into());
+    }
+    for warning in messages.lines() {
+        say::note(warning);
+    }
+    Ok(output.stdout)
+}
+
+/// Appends `more` to the value of every `bootargs` in a manifest's source.
+fn append_bootargs(source: &str, more: &str) -> Result<String> {
+    let property = regex::Regex::new(r#"(\bbootargs\s*=\s*"[^"]*)""#)?;
+    ensure!(
+        property.is_match(source),
+        "the manifest has no bootargs = \"...\" that \"{more}\" could be appended to"
+    );
+    Ok(property.replace_all(source, |found: &regex::Captures<'_>| format!("{} {more}\"", &found[1])).into())
+}
+
+/// The names of the files that a compiled manifest names.
+fn payload_names(manifest: &[u8]) -> impl Iterator<Item = String> {
+    let mut names: Vec<String> = Vec::new();
+    // What is wrong with the tree or its properties is for the check to say.
+    if let Ok(tree) = Tree::new(manifest)
+        && let Some(partitions) = tree.root().child("partitions")
+    {
+        for partition in partitions.children() {
+            for property in ["kernel", "ramdisk"] {
+                let name = partition.property(property).and_then(|property| property.string());
+                names.extend(name.map(str::to_owned));
+            }
+        }
+    }
+    names.sort();
+    names.dedup();
+    names.into_iter()
+}
+
+/// The content of a payload; `None` where there is none of this name.
+fn find_payload(workspace: &Workspace, recipe: &Recipe, name: &str, noise: Noise) -> Result<Option<Vec<u8>>> {
+    let beside = recipe.manifest.parent().unwrap_or(Path::new("."));
+    let folders = std::iter::once(beside).chain(recipe.payloads.iter().map(PathBuf::as_path));
+    for path in folders.map(|folder| folder.join(name)) {
+        if path.is_file() {
+            return fs::read(&path).with_context(|| format!("cannot read {}", path.display())).map(Some);
+        }
+    }
+    if name == KERNEL || name == INITRAMFS {
+        let mut progress = |line: &str| {
+            if noise == Noise::Shown {
+                say::step("Linux", line);
+            }
+        };
+        let parts = linux::fetch(&downloads()?, &mut progress)?;
+        let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        return if name == KERNEL {
+            read(&parts.kernel).map(Some)
+        } else {
+            initramfs::build(&read(&parts.busybox)?).map(Some)
+        };
+    }
+    let (binary, flat) = match name.strip_suffix(".bin") {
+        Some(binary) => (binary, true),
+        None => (name.strip_suffix(".elf").unwrap_or(name), false),
+    };
+    let guests: Vec<_> = workspace.guests().collect();
+    let Some(guest) = [binary.to_owned(), format!("bulkhead-{binary}")]
+        .into_iter()
+        .find(|wanted| guests.contains(&wanted.as_str()))
+    else {
+        return Ok(None);
+    };
+    let path = workspace.build(&guest, noise)?;
+    if flat {
+        Executable::read(&path)?.flatten().map(Some)
+    } else {
+        fs::read(&path).with_context(|| format!("cannot read {}", path.display())).map(Some)
+    }
+}
+
+/// Where downloads are kept: they outlive `cargo clean`.
+///
+/// # Errors
+///
+/// Where the user has no home.
+pub fn downloads() -> Result<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
+    match cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache"))) {
+        Some(cache) => Ok(cache.join("bulkhead")),
+        None => bail!("there is no place for downloads; set XDG_CACHE_HOME or HOME"),
+    }
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// One line for each partition.
+fn describe(plan: &Plan<'_>) -> String {
+    let mut text = String::new();
+    for partition in &plan.partitions {
+        let cpus: Vec<_> = partition.cpus.iter().map(ToString::to_string).collect();
+        let memory: u64 = partition.memory.iter().map(|window| window.size).sum();
+        let _ = writeln!(
+            text,
+            "{:>12} {}: cpus {}, {} MiB at {}",
+            "",
+            partition.name,
+            cpus.join(" "),
+            memory >> 20,
+            partition.memory.iter().map(|window| window.pa.to_string()).collect::<Vec<_>>().join(", ")
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bootargs_are_appended() {
+        let source = "a { bootargs = \"console=ttyAMA0\"; }; b { bootargs=\"\"; };";
+        let expected = "a { bootargs = \"console=ttyAMA0 x=1\"; }; b { bootargs=\" x=1\"; };";
+        assert_eq!(append_bootargs(source, "x=1").unwrap(), expected);
+        assert!(append_bootargs("a { };", "x=1").is_err());
+    }
+}

@@ -1,0 +1,183 @@
+//! All tests, in the order in which a fault is cheapest to find: what reads the source, what runs on the host,
+//! what runs in QEMU. Each check of the source counts as one test.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use regex::Regex;
+
+use crate::setup::{self, Need};
+use crate::workspace::{TARGET, Workspace};
+use crate::say;
+
+/// The package whose tests start QEMU.
+const QEMU_TESTS: &str = "bulkhead-qemu-tests";
+/// Packages whose tests run under Miri, too.
+const MIRI_PACKAGES: [&str; 1] = ["bulkhead-policy"];
+
+/// Which tests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Scope {
+    /// Formatting, clippy, rustdoc, the house's rules, unit tests and properties, Miri.
+    Host,
+    /// Whole systems in QEMU.
+    Qemu,
+    /// Both.
+    All,
+}
+
+/// How many tests passed and failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// Those that passed.
+    pub passed: u64,
+    /// Those that failed, and what could not be run.
+    pub failed: u64,
+}
+
+/// Runs the tests of `scope`; with a filter only those whose names contain it, and no check of the source.
+///
+/// # Errors
+///
+/// Where something is missing that cannot be installed, or the workspace cannot be read.
+pub fn run(workspace: &Workspace, scope: Scope, filter: Option<&str>) -> Result<Tally> {
+    setup::ensure(&Need::ALL)?;
+    let mut run = Run { workspace, filter, tally: Tally::default(), failures: Vec::new() };
+    if scope != Scope::Qemu {
+        if filter.is_none() {
+            run.check_source()?;
+        }
+        run.host_tests()?;
+        run.miri()?;
+    }
+    if scope != Scope::Host {
+        run.suite("whole systems in QEMU", run.cargo_test(&[QEMU_TESTS]))?;
+    }
+    for failure in &run.failures {
+        say::error(format_args!("failed: {failure}"));
+    }
+    Ok(run.tally)
+}
+
+struct Run<'a> {
+    workspace: &'a Workspace,
+    filter: Option<&'a str>,
+    tally: Tally,
+    failures: Vec<String>,
+}
+
+impl Run<'_> {
+    fn check_source(&mut self) -> Result<()> {
+        let bare: Vec<_> = self.workspace.bare_packages().iter().map(|p| p.name.to_string()).collect();
+        let bare_selection: Vec<_> = bare.iter().flat_map(|name| ["--package", name]).collect();
+        let bare_target = ["--target", TARGET];
+
+        let mut format = self.workspace.cargo();
+        format.args(["fmt", "--all", "--check"]);
+        self.check("formatting", format)?;
+        let mut clippy = self.workspace.cargo();
+        clippy.args(["clippy", "--all-targets", "--", "-D", "warnings"]);
+        self.check("clippy, host", clippy)?;
+        let mut clippy = self.workspace.cargo();
+        clippy.args(["clippy", "--release"]).args(bare_target).args(&bare_selection);
+        self.check("clippy, machine", deny_warnings(clippy, "RUSTFLAGS_OF_CLIPPY"))?;
+        for (what, selection) in
+            [("rustdoc, host", vec![]), ("rustdoc, machine", [&bare_target[..], &bare_selection].concat())]
+        {
+            let mut doc = self.workspace.cargo();
+            doc.args(["doc", "--no-deps"]).args(selection).env("RUSTDOCFLAGS", "-D warnings");
+            self.check(what, doc)?;
+        }
+        Ok(())
+    }
+
+    fn host_tests(&mut self) -> Result<()> {
+        let packages = self.workspace.host_packages();
+        let names: Vec<_> = packages.iter().map(|package| package.name.as_str()).collect();
+        let names: Vec<_> = names.into_iter().filter(|&name| name != QEMU_TESTS).collect();
+        let test = self.cargo_test(&names);
+        self.suite("host tests", test)
+    }
+
+    fn miri(&mut self) -> Result<()> {
+        let nightly = match setup::ensure_miri() {
+            Ok(nightly) => nightly,
+            Err(error) => {
+                self.fail(format!("Miri: {error}"));
+                return Ok(());
+            }
+        };
+        let mut miri = Command::new("rustup");
+        miri.current_dir(self.workspace.root());
+        miri.args(["run", nightly, "cargo", "miri", "test"]);
+        miri.args(MIRI_PACKAGES.iter().flat_map(|name| ["--package", name]));
+        // Property tests look for earlier counterexamples in files.
+        miri.env("MIRIFLAGS", "-Zmiri-disable-isolation");
+        miri.args(self.filter.map(|filter| ["--", filter]).into_iter().flatten());
+        self.suite("Miri", miri)
+    }
+
+    fn cargo_test(&self, packages: &[&str]) -> Command {
+        let mut cargo = self.workspace.cargo();
+        cargo.args(["test", "--no-fail-fast"]);
+        cargo.args(packages.iter().flat_map(|name| ["--package", name]));
+        cargo.args(self.filter.map(|filter| ["--", filter]).into_iter().flatten());
+        cargo
+    }
+
+    /// Runs one check that passes or fails as a whole.
+    fn check(&mut self, what: &str, mut command: Command) -> Result<()> {
+        say::step("Checking", what);
+        let started = Instant::now();
+        // Standard output is for the verdict.
+        let status = command.stdout(std::io::stderr()).status().with_context(|| cannot_run(&command))?;
+        if status.success() {
+            self.tally.passed += 1;
+            say::step("Passed", format_args!("{what} in {} s", started.elapsed().as_secs()));
+        } else {
+            self.fail(what.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Runs test programs and counts what they say.
+    fn suite(&mut self, what: &str, mut command: Command) -> Result<()> {
+        say::step("Testing", what);
+        let started = Instant::now();
+        let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| cannot_run(&command))?;
+        let output = child.stdout.take().context("a test has no output")?;
+        let result = Regex::new(r"^test result: .*?(\d+) passed; (\d+) failed;")?;
+        let mut tally = Tally::default();
+        for line in BufReader::new(output).lines() {
+            let line = line.context("a test's output breaks off")?;
+            if let Some(found) = result.captures(&line) {
+                tally.passed += found[1].parse::<u64>()?;
+                tally.failed += found[2].parse::<u64>()?;
+            }
+            writeln!(std::io::stderr(), "{line}")?;
+        }
+        let status = child.wait().context("a test cannot be waited for")?;
+        self.tally.passed += tally.passed;
+        self.tally.failed += tally.failed;
+        if status.success() && tally.failed == 0 {
+            let seconds = started.elapsed().as_secs();
+            say::step("Passed", format_args!("{what}: {} in {seconds} s", tally.passed));
+        } else if tally.failed == 0 {
+            self.fail(format!("{what}: it does not build or ended early ({status})"));
+        } else {
+            self.failures.push(format!("{what}: {} of {}", tally.failed, tally.passed + tally.failed));
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, what: String) {
+        self.tally.failed += 1;
+        self.failures.push(what);
+    }
+}
+
+fn cannot_run(command: &Command) -> String {
+    format!("cannot run {}", command.get_program().display())
+}

@@ -1,0 +1,202 @@
+//! One serial line for all partitions and the hypervisor.
+//!
+//! Bytes of each source are preceded by a tag when the source changes (`policy::console`), so that a host can take
+//! the line apart; a plain terminal ignores the tags. A guest's CPU sends its own bytes while the line takes them and never
+//! waits: what is left goes out on the transmit interrupt, which one CPU takes.
+
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bulkhead_arch::mmu::Mmio;
+use bulkhead_arch::uart::Pl011;
+use bulkhead_policy::console::{FOCUS_NEXT, Tag};
+use heapless::Deque;
+use spin::{Mutex, Once};
+
+use crate::system::{System, system};
+
+/// Bytes sent or taken in one go: at least the depth of a PL011's FIFO, so that the transmit interrupt follows.
+const BURST: usize = 32;
+
+struct Console {
+    uart: Pl011,
+    /// Whose bytes the host takes what comes next for.
+    source: Option<usize>,
+    /// A tag and a byte that wait for room.
+    out: Deque<u8, 16>,
+}
+
+static CONSOLE: Once<Mutex<Console>> = Once::new();
+/// The same registers for the last message of a machine that stops.
+static REGISTERS: Once<Mmio> = Once::new();
+/// The hypervisor's own lines.
+static LOG: Mutex<Deque<u8, 4096>> = Mutex::new(Deque::new());
+/// Somebody found the console locked and has bytes to send.
+static WANTED: AtomicBool = AtomicBool::new(false);
+/// The partition that gets what is typed.
+static FOCUS: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Makes the PL011 at `registers` the console.
+pub fn init(registers: Mmio) {
+    REGISTERS.call_once(|| registers);
+    CONSOLE.call_once(|| Mutex::new(Console { uart: Pl011::new(registers), source: None, out: Deque::new() }));
+}
+
+/// Prints a line of the hypervisor's.
+#[macro_export]
+macro_rules! println {
+    ($($argument:tt)*) => { $crate::console::print(format_args!("{}\n", format_args!($($argument)*))) };
+}
+
+/// Queues text of the hypervisor's and sends what the line takes. What exceeds the queue is lost.
+pub fn print(text: fmt::Arguments<'_>) {
+    struct Queue<'a>(&'a mut Deque<u8, 4096>);
+    impl Write for Queue<'_> {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            for byte in text.bytes() {
+                if byte == b'\n' {
+                    let _ = self.0.push_back(b'\r');
+                }
+                let _ = self.0.push_back(byte);
+            }
+            Ok(())
+        }
+    }
+    // A queue does not fail.
+    let _ = Queue(&mut LOG.lock()).write_fmt(text);
+    send(0);
+}
+
+/// Waits until everything queued is on the line.
+pub fn flush() {
+    if let Some(console) = CONSOLE.get() {
+        let mut console = console.lock();
+        while console.pump_all(system()) {}
+        console.uart.flush();
+    }
+}
+
+/// Prints at once, whoever holds what lock: this machine stops.
+pub fn print_last(text: fmt::Arguments<'_>) {
+    struct Last(Pl011);
+    impl Write for Last {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            for byte in text.bytes() {
+                if byte == b'\n' {
+                    self.0.send(b'\r');
+                }
+                self.0.send(byte);
+            }
+            Ok(())
+        }
+    }
+    if let Some(&registers) = REGISTERS.get() {
+        let mut last = Last(Pl011::new(registers));
+        let _ = write!(last, "{}{text}", Tag(0));
+    }
+}
+
+/// Sends what `source` has queued, as far as the line takes it: 0 the hypervisor, `n` partition `n - 1`.
+pub fn send(source: usize) {
+    let Some(console) = CONSOLE.get() else { return };
+    let Some(mut locked) = console.try_lock() else {
+        WANTED.store(true, Ordering::Release);
+        return;
+    };
+    let system = system();
+    let more = locked.pump(system, source, BURST);
+    locked.uart.set_transmit_interrupt(more);
+    drop(locked);
+    // Whoever came while the lock was held went away: look after them.
+    while WANTED.swap(false, Ordering::AcqRel) {
+        let Some(mut locked) = console.try_lock() else { return };
+        let more = locked.pump_all(system);
+        locked.uart.set_transmit_interrupt(more);
+    }
+}
+
+impl Console {
+    /// Sends what waits for room; false where some still does.
+    fn flush_out(&mut self) -> bool {
+        while let Some(&byte) = self.out.front() {
+            if !self.uart.try_send(byte) {
+                return false;
+            }
+            self.out.pop_front();
+        }
+        true
+    }
+
+    /// Sends at most `burst` bytes of `source`; true where there may be more.
+    fn pump(&mut self, system: Option<&System>, source: usize, burst: usize) -> bool {
+        for _ in 0..burst {
+            if !self.flush_out() {
+                return true;
+            }
+            let byte = match source.checked_sub(1) {
+                None => LOG.lock().pop_front(),
+                Some(partition) => system.and_then(|system| system.partition(partition)).and_then(|p| p.next_byte()),
+            };
+            let Some(byte) = byte else { return false };
+            if self.source != Some(source) {
+                self.source = Some(source);
+                // The queue has room for the longest tag.
+                let _ = write!(Out(&mut self.out), "{}", Tag(source));
+            }
+            let _ = self.out.push_back(byte);
+        }
+        true
+    }
+
+    /// Sends some bytes of every source; true where there may be more.
+    fn pump_all(&mut self, system: Option<&System>) -> bool {
+        let partitions = system.map_or(0, |system| system.partitions.len());
+        (0..=partitions).fold(false, |more, source| self.pump(system, source, BURST) | more)
+    }
+}
+
+struct Out<'a>(&'a mut Deque<u8, 16>);
+
+impl Write for Out<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.bytes().try_for_each(|byte| self.0.push_back(byte).map_err(|_| fmt::Error))
+    }
+}
+
+/// Starts taking what is typed, and gives it to the first partition with an emulated console.
+pub fn start_input(system: &System) {
+    if let Some(console) = CONSOLE.get() {
+        FOCUS.store(next_focus(system, usize::MAX), Ordering::Relaxed);
+        console.lock().uart.enable_receive_interrupt();
+    }
+}
+
+/// The partition with an emulated console that follows `focus`.
+fn next_focus(system: &System, focus: usize) -> usize {
+    let count = system.partitions.len();
+    let after = focus.wrapping_add(1);
+    (after..count).chain(0..after.min(count)).find(|&n| system.partitions[n].has_console()).unwrap_or(usize::MAX)
+}
+
+/// The console's interrupt.
+pub fn interrupt(system: &System) {
+    let Some(console) = CONSOLE.get() else { return };
+    for _ in 0..BURST {
+        // The lock is not held while a byte is handed on: a partition's locks come first.
+        let Some(byte) = console.lock().uart.receive() else { break };
+        let focus = FOCUS.load(Ordering::Relaxed);
+        if byte == FOCUS_NEXT {
+            let next = next_focus(system, focus);
+            FOCUS.store(next, Ordering::Relaxed);
+            if let Some(partition) = system.partition(next) {
+                println!("input to {}", partition.plan.name);
+            }
+        } else if let Some(partition) = system.partition(focus) {
+            partition.receive(byte);
+        }
+    }
+    let mut console = console.lock();
+    console.uart.clear_receive_interrupt();
+    let more = console.pump_all(Some(system));
+    console.uart.set_transmit_interrupt(more);
+}

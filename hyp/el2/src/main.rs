@@ -1,0 +1,200 @@
+//! The hypervisor image: the story of a boot, from the firmware's tree to the first guest.
+//!
+//! The only `unsafe` here is that of naming three functions which the assembly calls.
+#![no_std]
+#![no_main]
+#![expect(unsafe_code, reason = "the assembly finds its entry points by unmangled names")]
+
+extern crate alloc;
+
+mod console;
+mod load;
+mod panic;
+mod run;
+mod system;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use bulkhead_arch::mmu::{self, Mmio};
+use bulkhead_arch::{boot, gic, percpu};
+use bulkhead_policy::addr::{Pa, Region};
+use bulkhead_policy::bundle::Bundle;
+use bulkhead_policy::manifest;
+use bulkhead_policy::plan::{MAX_CPUS, Plan};
+use bulkhead_policy::platform::{Conduit, EnableMethod, Gic, Platform, Reservation};
+use bulkhead_policy::tree::Tree;
+use bulkhead_policy::vcpu::Registers;
+
+use crate::system::{System, system};
+
+/// What this hypervisor calls itself.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The first Rust that runs: MMU on, at the fixed VA, on the boot CPU. `tree` is what the loader passed in x0, `image` where the
+/// image was loaded.
+#[unsafe(no_mangle)]
+extern "C" fn boot_main(tree: u64, image: u64) -> ! {
+    boot::init();
+    let Some(firmware) = boot::map_tree(tree) else { bulkhead_arch::firmware::halt() };
+    let Ok(board) = Tree::new(firmware) else { bulkhead_arch::firmware::halt() };
+    let board: &'static Tree<'static> = Box::leak(Box::new(board));
+    let mut platform = match Platform::from_tree(board) {
+        Ok(platform) => platform,
+        Err(error) => refuse(None, &[&format_args!("the firmware's tree: {error}")]),
+    };
+    let conduit = platform.psci;
+    if let Some(registers) = platform.uart.and_then(|uart| Mmio::map(uart.registers)) {
+        console::init(registers);
+    }
+    println!("bulkhead {VERSION}");
+    let hypervisor = Region::new(Pa::new(image), bulkhead_arch::layout::FOOTPRINT);
+    let tree_region = Region::new(Pa::new(tree), firmware.len() as u64);
+    let initrd = initrd(board);
+    for (region, holder) in [(hypervisor, "the hypervisor"), (tree_region, "the firmware's tree"), (initrd, "the bundle")] {
+        if let Some(region) = region {
+            platform.reserved.push(Reservation { region, holder });
+        }
+    }
+    let platform: &'static Platform<'static> = Box::leak(Box::new(platform));
+    let Some(bundle) = initrd.and_then(mmu::map_firmware_data) else {
+        refuse(conduit, &[&"/chosen: there is no bundle; hand it over as the initrd (linux,initrd-start, -end)"])
+    };
+    let bundle = match Bundle::new(bundle) {
+        Ok(bundle) => bundle,
+        Err(error) => refuse(conduit, &[&format_args!("the bundle: {error}")]),
+    };
+    let plan = plan(board, platform, bundle);
+    let cpu = bring_up_interrupts(platform);
+    let system = match System::build(board, platform, bundle, plan) {
+        Ok(system) => system,
+        Err(error) => refuse(conduit, &[&error]),
+    };
+    for (partition, number) in plan.partitions.iter().zip(1..) {
+        let size: u64 = partition.memory.iter().map(|memory| memory.size).sum();
+        println!("partition {number} {}: cpus {}, {} MiB", partition.name, List(&partition.cpus), size >> 20);
+    }
+    if let Some(intid) = system.console_interrupt {
+        gic::enable_for_el2(intid, cpu);
+        console::start_input(system);
+    }
+    start_secondaries(system, cpu);
+    run::run(system, cpu)
+}
+
+/// Where a secondary CPU arrives, MMU on.
+#[unsafe(no_mangle)]
+extern "C" fn secondary_main(cpu: usize) -> ! {
+    percpu::install(cpu);
+    match system() {
+        Some(system) => run::run(system, cpu),
+        None => bulkhead_arch::firmware::halt(),
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn handle_synchronous(registers: &mut Registers) -> u64 {
+    run::guest_exit(registers)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn handle_irq(_registers: &mut Registers, acknowledged: u64) -> u64 {
+    run::guest_interrupt(acknowledged)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn handle_serror() {
+    run::guest_serror();
+}
+
+/// Numbers with spaces between.
+struct List<'a>(&'a [usize]);
+
+impl core::fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.0.iter().enumerate().try_for_each(|(n, cpu)| {
+            if n == 0 { write!(f, "{cpu}") } else { write!(f, " {cpu}") }
+        })
+    }
+}
+
+/// Says why nothing runs, and turns the machine off.
+fn refuse(conduit: Option<Conduit>, errors: &[&dyn core::fmt::Display]) -> ! {
+    for error in errors {
+        println!("bulkhead: error: {error}");
+    }
+    println!("bulkhead: no partition was started");
+    run::power_off(conduit)
+}
+
+/// Where the loader put the initrd: `linux,initrd-start` and `-end` of `/chosen`, 32 or 64 bits each.
+fn initrd(board: &Tree<'_>) -> Option<Region<Pa>> {
+    let chosen = board.find("/chosen")?;
+    let address = |name| {
+        let property = chosen.property(name)?;
+        property.u64().or_else(|| property.u32().map(u64::from))
+    };
+    let (start, end) = (address("linux,initrd-start")?, address("linux,initrd-end")?);
+    Region::new(Pa::new(start), end.checked_sub(start)?)
+}
+
+/// The checked manifest of the bundle.
+fn plan(
+    board: &'static Tree<'static>,
+    platform: &'static Platform<'static>,
+    bundle: Bundle<'static>,
+) -> &'static Plan<'static> {
+    let conduit = platform.psci;
+    let Some(blob) = bundle.find("manifest.dtb") else {
+        refuse(conduit, &[&"the bundle has no manifest.dtb"]);
+    };
+    let manifest = match Tree::new(blob) {
+        Ok(tree) => Box::leak(Box::new(tree)),
+        Err(error) => refuse(conduit, &[&format_args!("manifest.dtb: {error}")]),
+    };
+    match manifest::check(manifest, platform, board, &|name| bundle.find(name)) {
+        Ok(plan) => Box::leak(Box::new(plan)),
+        Err(findings) => {
+            let errors: Vec<&dyn core::fmt::Display> = findings.iter().map(|finding| finding as _).collect();
+            refuse(conduit, &errors)
+        }
+    }
+}
+
+/// Maps the GIC, makes every CPU's redistributor known, and returns the number of the CPU that boots.
+fn bring_up_interrupts(platform: &Platform<'_>) -> usize {
+    let conduit = platform.psci;
+    let Gic::V3 { distributor, redistributors } = &platform.gic else {
+        refuse(conduit, &[&format_args!("{}: this GIC is no GICv3", platform.gic_path)]);
+    };
+    let Some(registers) = Mmio::map(*distributor) else {
+        refuse(conduit, &[&"the distributor cannot be mapped"]);
+    };
+    gic::init_distributor(registers);
+    let own = percpu::mpidr();
+    let Some(cpu) = platform.cpus.iter().take(MAX_CPUS).position(|cpu| cpu.mpidr == own) else {
+        refuse(conduit, &[&format_args!("/cpus: the boot CPU, {own:#x}, is missing")]);
+    };
+    percpu::install(cpu);
+    let mpidrs = platform.cpus.iter().take(MAX_CPUS).map(|cpu| cpu.mpidr);
+    if !redistributors.iter().all(|&region| gic::find_redistributors(region, mpidrs.clone())) {
+        refuse(conduit, &[&"the redistributors cannot be mapped"]);
+    }
+    cpu
+}
+
+/// Starts the CPUs that partitions own.
+fn start_secondaries(system: &System, boot_cpu: usize) {
+    for (number, cpu) in system.platform.cpus.iter().enumerate().take(MAX_CPUS) {
+        if number == boot_cpu || system.role(number).is_none() {
+            continue;
+        }
+        let started = match (cpu.enable_method, system.platform.psci) {
+            (Some(EnableMethod::Psci), Some(conduit)) => boot::start_secondary(conduit, number, cpu.mpidr),
+            _ => false,
+        };
+        if !started {
+            println!("bulkhead: error: CPU {number} does not start");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The last message: a fault or a panic of the hypervisor itself. The machine stops, because nothing can be trusted to
+//! go on.
+
+use core::panic::PanicInfo;
+
+use bulkhead_arch::fault;
+use bulkhead_arch::firmware;
+use bulkhead_arch::vectors::FaultFrame;
+
+use crate::console::print_last;
+
+/// An exception taken at EL2.
+#[unsafe(no_mangle)]
+extern "C" fn handle_fault(frame: &FaultFrame) -> ! {
+    let report = fault::report();
+    print_last(format_args!(
+        "\nbulkhead: EL2 fault: vector {}, ESR {:#x}, ELR {:#x}, FAR {:#x}, SPSR {:#x}, SP {:#x}\n",
+        frame.vector, report.esr, report.elr, report.far, report.spsr, frame.sp
+    ));
+    for (number, value) in frame.x.iter().enumerate() {
+        print_last(format_args!("  x{number} {value:#x}\n"));
+    }
+    print_last(format_args!("  at {:#x}\n", report.elr));
+    print_backtrace(frame.x[29]);
+    firmware::halt()
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    print_last(format_args!("\nbulkhead: EL2 fault: {info}\n"));
+    print_backtrace(fault::frame_pointer());
+    firmware::halt()
+}
+
+fn print_backtrace(frame: u64) {
+    for address in fault::backtrace(frame) {
+        // The return address is behind the call; the call is what the reader wants to see.
+        print_last(format_args!("  at {:#x}\n", address - 4));
+    }
+    print_last(format_args!("bulkhead: the machine has stopped\n"));
+}

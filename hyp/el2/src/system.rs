@@ -1,0 +1,231 @@
+//! What there is: the partitions and which CPU runs which vCPU. Built once at boot, then read by all CPUs.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bulkhead_arch::gic::{self, GicMachine};
+use bulkhead_arch::mmu;
+use bulkhead_arch::percpu::PerCpu;
+use bulkhead_policy::addr::{Ipa, Pa, Region};
+use bulkhead_policy::bundle::Bundle;
+use bulkhead_policy::dispatch::EmulatedDevices;
+use bulkhead_policy::irq::IntId;
+use bulkhead_policy::lifecycle::Lifecycle;
+use bulkhead_policy::plan::{PartitionPlan, Plan};
+use bulkhead_policy::platform::{Gic, Platform};
+use bulkhead_policy::stage2::{Stage2, Table};
+use bulkhead_policy::tree::Tree;
+use bulkhead_policy::vcpu::Exception;
+use bulkhead_policy::vgic::{Vgic, redistributor};
+use bulkhead_policy::vpl011::Vpl011;
+use spin::{Mutex, Once};
+
+/// Everything that runs.
+pub struct System {
+    /// The firmware's tree.
+    pub board: &'static Tree<'static>,
+    /// The machine.
+    pub platform: &'static Platform<'static>,
+    /// Manifest and payloads.
+    pub bundle: Bundle<'static>,
+    /// The partitions, in the order of the manifest.
+    pub partitions: Vec<Partition>,
+    /// For each CPU of the machine its partition and vCPU.
+    roles: Vec<Option<(usize, usize)>>,
+    /// The console's interrupt.
+    pub console_interrupt: Option<IntId>,
+}
+
+static SYSTEM: Once<System> = Once::new();
+
+/// The system, once it is built.
+#[inline]
+pub fn system() -> Option<&'static System> {
+    SYSTEM.get()
+}
+
+/// One partition. Everything it is while it runs is in here, and a restart rebuilds it from the plan.
+pub struct Partition {
+    /// Its number, from 0.
+    pub index: usize,
+    /// What it owns.
+    pub plan: &'static PartitionPlan<'static>,
+    /// What is emulated for it.
+    pub devices: EmulatedDevices,
+    /// Its stage-2 tables.
+    pub stage2: Stage2<'static>,
+    /// Its interrupt controller.
+    pub vgic: Mutex<Vgic>,
+    /// Its power states.
+    pub lifecycle: Mutex<Lifecycle>,
+    /// Its vCPUs are to leave: a copy of the lifecycle's word that needs no lock.
+    pub stopping: AtomicBool,
+    /// It has been started before.
+    pub started: AtomicBool,
+    uart: Mutex<Vpl011>,
+    refused: [AtomicU64; 3],
+}
+
+impl System {
+    /// Builds the partitions of `plan`: tables, interrupt controllers, roles.
+    ///
+    /// # Errors
+    /// Says what does not fit.
+    pub fn build(
+        board: &'static Tree<'static>,
+        platform: &'static Platform<'static>,
+        bundle: Bundle<'static>,
+        plan: &'static Plan<'static>,
+    ) -> Result<&'static Self, &'static str> {
+        let mut roles = vec![None; platform.cpus.len()];
+        let mut partitions = Vec::with_capacity(plan.partitions.len());
+        for (index, plan) in plan.partitions.iter().enumerate() {
+            for (vcpu, &cpu) in plan.cpus.iter().enumerate() {
+                roles[cpu] = Some((index, vcpu));
+            }
+            partitions.push(Partition::new(index, plan, platform)?);
+        }
+        let emulated = partitions.iter().any(Partition::has_console);
+        let console_interrupt = if emulated { platform.uart.and_then(|uart| uart.intid) } else { None };
+        Ok(SYSTEM.call_once(|| Self { board, platform, bundle, partitions, roles, console_interrupt }))
+    }
+
+    /// Partition `index`.
+    #[inline]
+    pub fn partition(&self, index: usize) -> Option<&Partition> {
+        self.partitions.get(index)
+    }
+
+    /// The partition and the vCPU of the CPU that calls.
+    #[inline]
+    pub fn role(&self, cpu: usize) -> Option<(&Partition, usize)> {
+        let (partition, vcpu) = (*self.roles.get(cpu)?)?;
+        Some((self.partitions.get(partition)?, vcpu))
+    }
+
+    /// Whether no partition will ever run again.
+    pub fn all_off(&self) -> bool {
+        self.partitions.iter().all(|partition| partition.lifecycle.lock().is_off())
+    }
+}
+
+impl Partition {
+    fn new(
+        index: usize,
+        plan: &'static PartitionPlan<'static>,
+        platform: &Platform<'_>,
+    ) -> Result<Self, &'static str> {
+        let tables = Stage2::tables_for(plan.mappings().map(|(ipa, pa, size, _)| (ipa, pa, size)));
+        let pool = vec![Table::EMPTY; tables].leak();
+        let base = Pa::new(mmu::physical_address(pool.as_ptr() as u64));
+        let mut stage2 = Stage2::new(pool, base).map_err(|_| "no stage-2 tables")?;
+        for (ipa, pa, size, kind) in plan.mappings() {
+            stage2.map(ipa, pa, size, kind).map_err(|_| "the stage-2 tables cannot be built")?;
+        }
+        bulkhead_arch::barrier::complete_stores();
+
+        let Gic::V3 { distributor, redistributors } = &platform.gic else { return Err("this GIC is no GICv3") };
+        let at = |pa: Pa, size| Region::new(Ipa::new(pa.raw()), size).ok_or("the GIC's frames leave the address space");
+        let first = redistributors.first().ok_or("the GIC has no redistributors")?;
+        let devices = EmulatedDevices {
+            distributor: at(distributor.start(), distributor.size())?,
+            redistributors: Some(at(first.start(), redistributor::STRIDE * plan.cpus.len() as u64)?),
+            uart: plan.console.map(|console| console.registers),
+        };
+        let ppis = [Some(platform.virtual_timer), Some(platform.physical_timer), platform.pmu];
+        let ppis = ppis.iter().flatten().fold(0, |mask, intid| mask | 1 << intid.raw());
+        let mut vgic = Vgic::new(gic::words(), plan.cpus.len(), ppis, platform.virtual_timer);
+        for interrupt in &plan.interrupts {
+            vgic.own_hardware(interrupt.intid, interrupt.trigger);
+            gic::configure(interrupt.intid, interrupt.trigger);
+        }
+        if let Some(console) = plan.console {
+            vgic.own_emulated(console.intid);
+        }
+        Ok(Self {
+            index,
+            plan,
+            devices,
+            stage2,
+            vgic: Mutex::new(vgic),
+            lifecycle: Mutex::new(Lifecycle::new(plan.cpus.len())),
+            stopping: AtomicBool::new(false),
+            started: AtomicBool::new(false),
+            uart: Mutex::new(Vpl011::new()),
+            refused: [const { AtomicU64::new(0) }; 3],
+        })
+    }
+
+    /// Whether it has an emulated console.
+    pub fn has_console(&self) -> bool {
+        self.plan.console.is_some()
+    }
+
+    /// The GIC as its vGIC uses it.
+    #[inline]
+    pub fn machine(&self) -> GicMachine<'_> {
+        GicMachine { cpus: &self.plan.cpus }
+    }
+
+    /// Makes the CPUs of all its vCPUs but `except` look at its lifecycle.
+    pub fn kick_others(&self, except: usize) {
+        for (vcpu, &cpu) in self.plan.cpus.iter().enumerate() {
+            if vcpu != except {
+                gic::kick(cpu);
+            }
+        }
+    }
+
+    /// Back to power-on state, all vCPUs being off.
+    pub fn reset(&self) {
+        self.vgic.lock().reset(&mut self.machine());
+        self.with_uart(Vpl011::reset);
+        self.stopping.store(false, Ordering::Release);
+    }
+
+    /// Changes the emulated UART, and tells the vGIC if that changes the UART's interrupt line.
+    #[inline]
+    pub fn with_uart<R>(&self, change: impl FnOnce(&mut Vpl011) -> R) -> R {
+        let mut uart = self.uart.lock();
+        let before = uart.line();
+        let result = change(&mut uart);
+        let after = uart.line();
+        if before != after
+            && let Some(console) = self.plan.console
+        {
+            // Under the UART's lock, so that lines change in the vGIC in the order in which they changed here.
+            let current = system()
+                .and_then(|system| system.role(PerCpu::current().cpu()))
+                .filter(|(partition, _)| partition.index == self.index)
+                .map(|(_, vcpu)| vcpu);
+            self.vgic.lock().set_line(&mut self.machine(), current, console.intid, after);
+        }
+        result
+    }
+
+    /// The next byte that its console is to print.
+    pub fn next_byte(&self) -> Option<u8> {
+        self.with_uart(Vpl011::pop_transmitted)
+    }
+
+    /// A byte was typed for it.
+    pub fn receive(&self, byte: u8) {
+        self.with_uart(|uart| uart.push_received(byte));
+    }
+
+    /// Counts an exception given to the guest for something it may not touch; true for the first of its kind.
+    pub fn count_refusal(&self, exception: Exception) -> bool {
+        let kind = match exception {
+            Exception::DataAbort => 0,
+            Exception::InstructionAbort => 1,
+            Exception::Undefined => 2,
+        };
+        self.refused[kind].fetch_add(1, Ordering::Relaxed) == 0
+    }
+
+    /// How many data aborts, instruction aborts and undefined instructions it was given.
+    pub fn refusals(&self) -> [u64; 3] {
+        [0, 1, 2].map(|kind| self.refused[kind].load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,186 @@
+//! Guests' trees, read back.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::string::String;
+use std::vec;
+use std::vec::Vec;
+
+use super::*;
+use crate::manifest::tests::{self, SHARING, VIRT, VIRT_V2, Value};
+use crate::plan::Plan;
+
+/// The guests' trees of the demo, or of a manifest.
+fn guests(board: &[u8], manifest: &[u8]) -> Vec<&'static Tree<'static>> {
+    let board = tests::tree(board);
+    let platform = tests::platform(board);
+    let plan: Plan<'static> =
+        crate::manifest::check(tests::tree(manifest), &platform, board, &tests::payload).expect("a plan");
+    let mut out = vec![0xa5; crate::manifest::DTB_SPACE as usize];
+    plan.partitions
+        .iter()
+        .map(|partition| {
+            let size = generate(&mut out, board, &platform, partition, "1.2.3").expect("space enough");
+            dtoolkit::fdt::Fdt::new(&out[..size]).expect("a tree for others too");
+            tests::tree(&out[..size])
+        })
+        .collect()
+}
+
+fn text<'t>(tree: &'t Tree<'t>, path: &str, name: &str) -> Vec<&'t str> {
+    let property = tree.find(path).and_then(|node| node.property(name));
+    property.unwrap_or_else(|| panic!("no {name} in {path}")).strings().collect()
+}
+
+fn cells(tree: &Tree<'_>, path: &str, name: &str) -> Vec<u32> {
+    let property = tree.find(path).and_then(|node| node.property(name));
+    property.and_then(Property::u32s).unwrap_or_else(|| panic!("no {name} in {path}")).collect()
+}
+
+#[test]
+fn linux_gets_what_it_needs() {
+    let guests = guests(VIRT, &tests::demo());
+    let tree = guests[0];
+    assert_eq!(text(tree, "/", "compatible"), ["linux,dummy-virt"]);
+    assert_eq!(text(tree, "/chosen", "bootargs"), ["console=ttyAMA0"]);
+    assert_eq!(text(tree, "/chosen", "stdout-path"), ["/pl011@9000000"]);
+    assert_eq!(cells(tree, "/chosen", "linux,initrd-start"), [0, 0x4fef_0000]);
+    assert_eq!(cells(tree, "/chosen", "linux,initrd-end"), [0, 0x4fff_0000]);
+    assert_eq!(text(tree, "/aliases", "serial0"), ["/pl011@9000000"]);
+    assert_eq!(cells(tree, "/memory@40000000", "reg"), [0, 0x4000_0000, 0, 0x1000_0000]);
+    assert_eq!(tree.cpus().count(), 3);
+    assert_eq!(cells(tree, "/cpus/cpu@2", "reg"), [2]);
+    assert_eq!(text(tree, "/cpus/cpu@2", "compatible"), ["arm,cortex-a72"]);
+    assert_eq!(text(tree, "/cpus/cpu@2", "enable-method"), ["psci"]);
+    assert_eq!(text(tree, "/psci", "method"), ["hvc"]);
+    assert_eq!(cells(tree, "/timer", "interrupts"), [1, 13, 4, 1, 14, 4, 1, 11, 4, 1, 10, 4]);
+    assert!(tree.find("/timer").expect("a timer").property("always-on").is_some());
+    assert_eq!(cells(tree, "/pmu", "interrupts"), [1, 7, 4]);
+    assert_eq!(text(tree, "/intc@8000000", "compatible"), ["arm,gic-v3"]);
+    let frames = [0, 0x800_0000, 0, 0x1_0000, 0, 0x80a_0000, 0, 0x6_0000];
+    assert_eq!(cells(tree, "/intc@8000000", "reg"), frames);
+    assert!(tree.find("/intc@8000000/its").is_none());
+    assert_eq!(tree.find("/timer").and_then(Node::interrupt_parent), tree.find("/intc@8000000"));
+    assert_eq!(text(tree, "/hypervisor", "compatible"), ["bulkhead,bulkhead"]);
+    assert_eq!(text(tree, "/hypervisor", "version"), ["1.2.3"]);
+    // The emulated console and its clock.
+    let console = tree.find("/pl011@9000000").expect("a console");
+    assert_eq!(cells(tree, "/pl011@9000000", "interrupts"), [0, 1, 4]);
+    let clock = cells(tree, "/pl011@9000000", "clocks")[0];
+    assert_eq!(tree.by_phandle(clock), tree.find("/uart-clock"));
+    assert!(console.is_compatible("arm,primecell"));
+    // The device passed through, with its clock.
+    assert_eq!(cells(tree, "/pl031@9010000", "reg"), [0, 0x901_0000, 0, 0x1000]);
+    assert_eq!(cells(tree, "/pl031@9010000", "interrupts"), [0, 2, 4]);
+    let clock = cells(tree, "/pl031@9010000", "clocks")[0];
+    assert_eq!(tree.by_phandle(clock), tree.find("/apb-pclk"));
+    // Nothing that it does not own.
+    assert!(tree.nodes().all(|node| !node.name().starts_with("virtio") && !node.name().starts_with("pl061")));
+
+    let platform = Platform::from_tree(tree).expect("a whole machine");
+    assert_eq!((platform.cpus.len(), platform.psci), (3, Some(crate::platform::Conduit::Hvc)));
+}
+
+#[test]
+fn gicv2_says_which_cpus_have_a_ppi() {
+    let guests = guests(VIRT_V2, &tests::demo());
+    assert_eq!(text(guests[0], "/intc@8000000", "compatible"), ["arm,gic-400", "arm,cortex-a15-gic"]);
+    let frames = [0, 0x800_0000, 0, 0x1_0000, 0, 0x801_0000, 0, 0x1_0000];
+    assert_eq!(cells(guests[0], "/intc@8000000", "reg"), frames);
+    assert_eq!(cells(guests[0], "/timer", "interrupts")[..3], [1, 13, 0x704]);
+    assert_eq!(cells(guests[1], "/timer", "interrupts")[..3], [1, 13, 0x104]);
+}
+
+#[test]
+fn devices_leave_their_bus() {
+    let manifest = tests::manifest(&[(
+        "a",
+        &[
+            ("os,type", Value::Text("bare")),
+            ("cpus", Value::Cells(&[0])),
+            ("memory", Value::Numbers(&[0x4000_0000, 0x20_0000])),
+            ("kernel", Value::Text("bare.bin")),
+            ("access", Value::Text("i2c1\0/sensor@a004000\0/gpio@a001000\0/watchdog@a001100\0serial0")),
+        ],
+    )]);
+    let guests = guests(SHARING, &manifest);
+    let tree = guests[0];
+    let path = "/i2c@fe205000";
+    assert_eq!(cells(tree, path, "reg"), [0, 0xfe20_5000, 0, 0x200, 0, 0xfe20_6000, 0, 0x200]);
+    assert_eq!(text(tree, "/aliases", "i2c1"), [path]);
+    assert_eq!(text(tree, path, "clock-names"), ["osc"]);
+    assert_eq!(tree.by_phandle(cells(tree, path, "clocks")[0]), tree.find("/clk-osc"));
+    let device = tree.find(path).expect("the device");
+    for gone in ["dmas", "dma-names", "pinctrl-0", "pinctrl-names"] {
+        assert!(device.property(gone).is_none(), "{gone} is still there");
+    }
+    assert_eq!(cells(tree, "/i2c@fe205000/eeprom@50/nested/deep", "value"), [1]);
+    assert_eq!(cells(tree, "/i2c@fe205000/rtc@68", "reg"), [0x68]);
+    // Its clock is one that the partition does not have.
+    let rtc = tree.find("/i2c@fe205000/rtc@68").expect("the device");
+    assert!(rtc.property("clocks").is_none() && rtc.property("clock-names").is_none());
+    let sensor = tree.find("/sensor@a004000").expect("the device");
+    assert_eq!(sensor.interrupt_parent(), tree.find("/gpio@a001000"));
+    // The board's console is the guest's, without an emulated one.
+    assert_eq!(text(tree, "/aliases", "serial0"), ["/pl011@9000000"]);
+    assert!(tree.find("/uart-clock").is_none());
+}
+
+#[test]
+fn too_little_space_is_an_error() {
+    let board = tests::tree(VIRT);
+    let (platform, plan) = (tests::platform(board), tests::demo_plan(board));
+    let partition = &plan.partitions[0];
+    let mut out = vec![0; 64 << 10];
+    let size = generate(&mut out, board, &platform, partition, "1").expect("space enough");
+    for space in (0..size).step_by(if cfg!(miri) { 997 } else { 1 }) {
+        let result = generate(&mut out[..space], board, &platform, partition, "1");
+        assert_eq!(result, Err(DtbError), "{space} bytes");
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "runs dtc")]
+fn dtc_has_nothing_to_say() {
+    for (board, manifest) in [(VIRT, tests::demo()), (VIRT_V2, tests::demo())] {
+        let board = tests::tree(board);
+        let platform = tests::platform(board);
+        let plan = crate::manifest::check(tests::tree(&manifest), &platform, board, &tests::payload);
+        for partition in plan.expect("a plan").partitions {
+            let mut out = vec![0; 64 << 10];
+            let size = generate(&mut out, board, &platform, &partition, "1").expect("space enough");
+            let mut dtc = Command::new("dtc")
+                .args(["-I", "dtb", "-O", "dts"])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("dtc is installed (package device-tree-compiler)");
+            dtc.stdin.take().expect("a pipe").write_all(&out[..size]).expect("dtc reads");
+            let output = dtc.wait_with_output().expect("dtc ends");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && said.is_empty(), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_second_console_page_moves_the_node() {
+    let manifest = tests::manifest(&[(
+        "a",
+        &[
+            ("os,type", Value::Text("bare")),
+            ("cpus", Value::Cells(&[3, 1])),
+            ("memory", Value::Numbers(&[0x0, 0x20_0000, 0x8000_0000, 0x1000])),
+            ("kernel", Value::Text("bare.bin")),
+            ("console", Value::Text("pl011")),
+            ("console-address", Value::Numbers(&[0x10_0000_0000])),
+            ("console-interrupt", Value::Cells(&[987])),
+        ],
+    )]);
+    let guests = guests(VIRT, &manifest);
+    assert_eq!(cells(guests[0], "/pl011@1000000000", "reg"), [0x10, 0, 0, 0x1000]);
+    assert_eq!(cells(guests[0], "/pl011@1000000000", "interrupts"), [0, 987, 4]);
+    assert_eq!(cells(guests[0], "/memory@0", "reg"), [0, 0, 0, 0x20_0000]);
+    assert_eq!(cells(guests[0], "/memory@80000000", "reg"), [0, 0x8000_0000, 0, 0x1000]);
+}

@@ -1,0 +1,285 @@
+//! What kind of program a payload is, and where its parts go.
+//!
+//! Three kinds cover what people already have: the arm64 Image that Linux and many RTOSes use, ELF
+//! executables, and raw binaries, for which the manifest says all that there is to know.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::addr::{Address, Ipa, Region};
+
+/// A program as its file describes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Image {
+    /// Linux's boot format (`Documentation/arch/arm64/booting.rst`, "Call the kernel image").
+    Arm64(Arm64Header),
+    /// ELF executable for AArch64.
+    Elf(Elf),
+    /// Anything else: no header to go by.
+    Raw,
+}
+
+/// The fields of an arm64 Image's header that decide where it goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arm64Header {
+    /// Bytes from a 2 MiB boundary to the image's first byte.
+    pub text_offset: u64,
+    /// Bytes that the program uses from its first byte on, its zeroed data included; never less than the file.
+    pub image_size: u64,
+}
+
+/// The loadable part of an ELF executable.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Elf {
+    /// Where its first instruction is.
+    pub entry: Ipa,
+    /// What is loaded, in the file's order; never empty.
+    pub segments: Vec<ElfSegment>,
+}
+
+/// A `PT_LOAD` segment that occupies memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ElfSegment {
+    /// Offset of its first byte in the file.
+    pub offset: u64,
+    /// Bytes in the file, at most the region's size.
+    pub file_size: u64,
+    /// Where it goes (`p_paddr`) and how many bytes it occupies there.
+    pub memory: Region<Ipa>,
+}
+
+/// Why an image with a known header cannot be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ImageError(&'static str);
+
+impl fmt::Display for ImageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl core::error::Error for ImageError {}
+
+/// The most segments of an ELF executable.
+const MAX_SEGMENTS: usize = 16;
+
+fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
+    bytes.get(offset..)?.first_chunk().map(|value| u16::from_le_bytes(*value))
+}
+
+fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+    bytes.get(offset..)?.first_chunk().map(|value| u32::from_le_bytes(*value))
+}
+
+fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
+    bytes.get(offset..)?.first_chunk().map(|value| u64::from_le_bytes(*value))
+}
+
+impl Image {
+    /// Recognises a payload by its header.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong where the payload has the header of an Image or an ELF file but is not one that
+    /// can run here.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ImageError> {
+        if bytes.is_empty() {
+            return Err(ImageError("it is empty"));
+        }
+        if bytes.starts_with(b"\x7fELF") {
+            return elf(bytes).map(Self::Elf);
+        }
+        if bytes.get(56..60) == Some(b"ARM\x64") {
+            return arm64(bytes).map(Self::Arm64);
+        }
+        Ok(Self::Raw)
+    }
+}
+
+fn arm64(bytes: &[u8]) -> Result<Arm64Header, ImageError> {
+    let cut = ImageError("its Image header is cut off");
+    let text_offset = u64_at(bytes, 8).ok_or(cut)?;
+    let image_size = u64_at(bytes, 16).ok_or(cut)?;
+    let flags = u64_at(bytes, 24).ok_or(cut)?;
+    if flags & 1 != 0 {
+        return Err(ImageError("it is a big-endian Image"));
+    }
+    if text_offset >= crate::addr::BLOCK_2M {
+        return Err(ImageError("its text_offset is not below 2 MiB"));
+    }
+    // Kernels before 3.17 leave image_size 0; for them text_offset is 0x80000 whatever the field says.
+    let text_offset = if image_size == 0 { 0x8_0000 } else { text_offset };
+    Ok(Arm64Header { text_offset, image_size: image_size.max(bytes.len() as u64) })
+}
+
+/// Reads the headers (System V ABI, "Object Files"; ELF for the Arm 64-bit Architecture, AAELF64).
+fn elf(bytes: &[u8]) -> Result<Elf, ImageError> {
+    let cut = ImageError("its ELF header is cut off");
+    // EI_CLASS ELFCLASS64, EI_DATA ELFDATA2LSB.
+    if bytes.get(4..6) != Some(&[2, 1]) {
+        return Err(ImageError("it is not a 64-bit little-endian ELF file"));
+    }
+    // ET_EXEC or ET_DYN (a static position-independent executable), EM_AARCH64.
+    if !matches!(u16_at(bytes, 16), Some(2 | 3)) || u16_at(bytes, 18) != Some(183) {
+        return Err(ImageError("it is not an AArch64 ELF executable"));
+    }
+    let entry = u64_at(bytes, 24).ok_or(cut)?;
+    let table = u64_at(bytes, 32).ok_or(cut)?;
+    let entry_size = u16_at(bytes, 54).ok_or(cut)?;
+    let count = u16_at(bytes, 56).ok_or(cut)?;
+    if entry_size < 56 {
+        return Err(ImageError("its ELF program headers are too short"));
+    }
+    let size = usize::from(entry_size).saturating_mul(usize::from(count));
+    let table = usize::try_from(table).ok().and_then(|start| bytes.get(start..start.checked_add(size)?));
+    let table = table.ok_or(ImageError("its ELF program headers lie outside the file"))?;
+
+    let mut segments = Vec::new();
+    let mut start = None;
+    for header in table.chunks_exact(usize::from(entry_size)) {
+        let field = |offset| u64_at(header, offset).ok_or(cut);
+        let (offset, address, physical) = (field(8)?, field(16)?, field(24)?);
+        let (file_size, memory_size) = (field(32)?, field(40)?);
+        // PT_LOAD
+        if u32_at(header, 0) != Some(1) || memory_size == 0 {
+            continue;
+        }
+        if offset.checked_add(file_size).is_none_or(|end| end > bytes.len() as u64) || file_size > memory_size
+        {
+            return Err(ImageError("an ELF segment lies outside the file"));
+        }
+        let memory = Region::new(Ipa::new(physical), memory_size);
+        let memory = memory.ok_or(ImageError("an ELF segment runs past the end of the address space"))?;
+        if segments.iter().any(|other: &ElfSegment| other.memory.overlaps(memory)) {
+            return Err(ImageError("two of its ELF segments overlap"));
+        }
+        // The entry is a virtual address; the CPU starts with the MMU off.
+        if let Some(offset) = entry.checked_sub(address).filter(|&offset| offset < memory_size) {
+            start = start.or(memory.start().checked_add(offset));
+        }
+        if segments.len() >= MAX_SEGMENTS {
+            return Err(ImageError("it has too many ELF segments"));
+        }
+        segments.push(ElfSegment { offset, file_size, memory });
+    }
+    if segments.is_empty() {
+        return Err(ImageError("its ELF file has nothing to load"));
+    }
+    // Some linker scripts give the entry as a physical address already.
+    let physical = Some(Ipa::new(entry)).filter(|&entry| segments.iter().any(|s| s.memory.contains(entry)));
+    let entry = start.or(physical).ok_or(ImageError("its ELF entry lies in none of its segments"))?;
+    Ok(Elf { entry, segments })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::vec;
+
+    use super::*;
+
+    /// Two segments linked at a kernel's virtual address and loaded at 0x4008_0000; the entry is virtual.
+    pub(crate) fn elf() -> Vec<u8> {
+        let mut file = vec![0; 0x1200];
+        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        let mut put = |offset: usize, value: u64, size: usize| {
+            file[offset..offset + size].copy_from_slice(&value.to_le_bytes()[..size]);
+        };
+        put(16, 2, 2);
+        put(18, 183, 2);
+        put(24, 0xffff_0000_4008_0040, 8);
+        put(32, 64, 8);
+        put(54, 56, 2);
+        put(56, 3, 2);
+        // A note, the text, data with its bss.
+        for (index, (kind, offset, address, size, memory)) in [
+            (4, 0, 0, 0x20, 0x20),
+            (1, 0x1000, 0x4008_0000_u64, 0x100, 0x100),
+            (1, 0x1100, 0x4009_0000, 0x100, 0x4000),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let at = 64 + 56 * index;
+            put(at, kind, 4);
+            put(at + 8, offset, 8);
+            put(at + 16, 0xffff_0000_0000_0000 | address, 8);
+            put(at + 24, address, 8);
+            put(at + 32, size, 8);
+            put(at + 40, memory, 8);
+        }
+        file
+    }
+
+    #[test]
+    fn elf_is_loaded_by_physical_addresses() {
+        let Ok(Image::Elf(elf)) = Image::parse(&elf()) else { panic!("an ELF file") };
+        assert_eq!(elf.entry, Ipa::new(0x4008_0040));
+        let segments: Vec<_> = elf
+            .segments
+            .iter()
+            .map(|s| (s.offset, s.file_size, s.memory.start().raw(), s.memory.size()))
+            .collect();
+        assert_eq!(segments, [(0x1000, 0x100, 0x4008_0000, 0x100), (0x1100, 0x100, 0x4009_0000, 0x4000)]);
+    }
+
+    #[test]
+    fn elf_faults_are_named() {
+        let fault = |change: fn(&mut Vec<u8>)| {
+            let mut file = elf();
+            change(&mut file);
+            Image::parse(&file).expect_err("a fault").0
+        };
+        assert_eq!(fault(|f| f[4] = 1), "it is not a 64-bit little-endian ELF file");
+        assert_eq!(fault(|f| f[18] = 62), "it is not an AArch64 ELF executable");
+        assert_eq!(fault(|f| f.truncate(40)), "its ELF header is cut off");
+        assert_eq!(fault(|f| f.truncate(0x1080)), "an ELF segment lies outside the file");
+        assert_eq!(fault(|f| f[32..40].fill(0xff)), "its ELF program headers lie outside the file");
+        assert_eq!(fault(|f| f[54] = 8), "its ELF program headers are too short");
+        assert_eq!(fault(|f| f[56] = 1), "its ELF file has nothing to load");
+        assert_eq!(fault(|f| f[31] = 0), "its ELF entry lies in none of its segments");
+        assert_eq!(fault(|f| f[64 + 56 * 2 + 26] = 8), "two of its ELF segments overlap");
+        assert_eq!(
+            fault(|f| f[64 + 56 + 24..64 + 56 + 32].fill(0xff)),
+            "an ELF segment runs past the end of the address space"
+        );
+    }
+
+    #[test]
+    fn images_are_recognised() {
+        let mut image = vec![0; 64];
+        image[56..60].copy_from_slice(b"ARM\x64");
+        image[8..16].copy_from_slice(&0x1_0000_u64.to_le_bytes());
+        image[16..24].copy_from_slice(&0x20_0000_u64.to_le_bytes());
+        let header = Arm64Header { text_offset: 0x1_0000, image_size: 0x20_0000 };
+        assert_eq!(Image::parse(&image), Ok(Image::Arm64(header)));
+        // An old kernel says neither.
+        image[16..24].fill(0);
+        assert_eq!(
+            Image::parse(&image),
+            Ok(Image::Arm64(Arm64Header { text_offset: 0x8_0000, image_size: 64 }))
+        );
+        image[24] = 1;
+        assert_eq!(Image::parse(&image), Err(ImageError("it is a big-endian Image")));
+        image[24] = 0;
+        image[11] = 1;
+        assert_eq!(Image::parse(&image), Err(ImageError("its text_offset is not below 2 MiB")));
+        assert_eq!(Image::parse(&[0; 59]), Ok(Image::Raw));
+        assert_eq!(Image::parse(&[]), Err(ImageError("it is empty")));
+    }
+
+    #[test]
+    fn mutated_elf_files_do_no_harm() {
+        let mut random = crate::manifest::tests::Random(0xe1f);
+        for _ in 0..if cfg!(miri) { 50 } else { 20_000 } {
+            let mut file = elf();
+            // The headers are where the decisions are.
+            let mut head: Vec<u8> = file.drain(..256).collect();
+            random.mutate(&mut head);
+            head.extend(file);
+            if let Ok(Image::Elf(elf)) = Image::parse(&head) {
+                assert!(elf.segments.iter().any(|segment| segment.memory.contains(elf.entry)));
+                assert!(elf.segments.iter().all(|s| s.offset + s.file_size <= head.len() as u64));
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Every decision that Bulkhead makes, as plain Rust on plain data.
+//!
+//! Nothing here sees a register, a lock or a board: functions take `&mut` to the state that they change and
+//! return what is to be done. That keeps the whole crate free of `unsafe` and testable on the host.
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::todo,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod addr;
+pub mod bundle;
+pub mod guest_dtb;
+pub mod image;
+pub mod irq;
+pub mod manifest;
+pub mod machine;
+pub mod plan;
+pub mod platform;
+pub mod vgic;
+pub mod tree;
+pub mod dispatch;
+pub mod lifecycle;
+pub mod psci;
+pub mod stage2;
+pub mod syndrome;
+pub mod vcpu;
+pub mod vpl011;
+pub mod console;

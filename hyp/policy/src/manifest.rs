@@ -1,0 +1,573 @@
+//! The manifest: who owns what, checked whole before anything starts.
+//!
+//! [`check`] is the only way to a [`Plan`], on the developer's desk and again at boot. It goes on after an
+//! error so that one run names every fault, and each finding says where it is, who the two parties are and how
+//! to mend it. The reference of the properties is `hyp/docs/manifest.md`.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::addr::{Ipa, PAGE_SIZE, Pa, Region};
+use crate::irq::IntId;
+use crate::plan::{
+    MAX_CPUS, MAX_PARTITIONS, MAX_VCPUS, MemoryWindow, OsType, PartitionPlan, Plan, VirtualUart,
+};
+use crate::platform::{EnableMethod, Gic, Platform};
+use crate::tree::{Node, Property, Tree};
+
+mod devices;
+mod layout;
+mod memory;
+mod names;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use devices::Access;
+use memory::Pool;
+
+/// The root's `compatible`.
+pub const COMPATIBLE: &str = "bulkhead,manifest-v1";
+/// Name of the compiled manifest in the bundle.
+pub const BUNDLE_ENTRY: &str = "manifest.dtb";
+/// IPAs have this many bits: three levels of stage-2 tables.
+pub const IPA_BITS: u32 = 39;
+/// Space kept for a guest's device tree, in bytes.
+pub const DTB_SPACE: u64 = 64 << 10;
+
+/// The most ranges of one partition's memory.
+const MAX_RANGES: usize = 16;
+/// The most entries of one partition's `access`.
+const MAX_ACCESS: usize = 64;
+/// A longer command line is refused: Linux on arm64 keeps 2048 bytes (`COMMAND_LINE_SIZE`).
+const MAX_BOOTARGS: usize = 2047;
+/// GICv2 has 8 CPU interfaces (IHI 0048, 1.1).
+const MAX_VCPUS_V2: usize = 8;
+/// More findings than this are counted, not kept.
+const MAX_FINDINGS: usize = 64;
+
+/// The properties of a partition.
+const PROPERTIES: [&str; 13] = [
+    "os,type",
+    "cpus",
+    "memory",
+    "physical-memory",
+    "kernel",
+    "ramdisk",
+    "bootargs",
+    "load-address",
+    "entry",
+    "access",
+    "console",
+    "console-address",
+    "console-interrupt",
+];
+
+/// One fault of a manifest.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finding {
+    /// Path of the node in the manifest.
+    pub path: String,
+    /// What is wrong, who is concerned and how to mend it; one line.
+    pub message: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+/// Checks a manifest against the machine and lays out every partition.
+///
+/// `board` is the tree that `platform` was made from; `payload` finds a file of the bundle by its name.
+///
+/// # Errors
+///
+/// Returns every fault that was found; never an empty list.
+pub fn check<'a>(
+    manifest: &'a Tree<'a>,
+    platform: &Platform<'_>,
+    board: &'a Tree<'a>,
+    payload: &dyn Fn(&str) -> Option<&'a [u8]>,
+) -> Result<Plan<'a>, Vec<Finding>> {
+    let mut findings = Findings::default();
+    let mut drafts = drafts(manifest, platform, &mut findings);
+    check_cpus(&drafts, platform, &mut findings);
+    place_memory(&mut drafts, platform, &mut findings);
+    let accesses = devices::check(&drafts, platform, board, &mut findings);
+    check_consoles(&drafts, &accesses, platform, &mut findings);
+    let mut plan = Plan { partitions: Vec::with_capacity(drafts.len()) };
+    for (draft, access) in drafts.iter().zip(accesses) {
+        check_addresses(draft, &access, platform, &mut findings);
+        plan.partitions.extend(finish(draft, access, payload, &mut findings));
+    }
+    findings.into_result(plan)
+}
+
+/// The faults found so far.
+#[derive(Default)]
+struct Findings {
+    list: Vec<Finding>,
+    dropped: usize,
+}
+
+impl Findings {
+    fn push(&mut self, node: Node<'_>, message: impl ToString) {
+        if self.list.len() < MAX_FINDINGS {
+            self.list.push(Finding { path: node.path().to_string(), message: message.to_string() });
+        } else {
+            self.dropped = self.dropped.saturating_add(1);
+        }
+    }
+
+    /// Whether more findings would be kept; what only words them can be left out otherwise.
+    fn wants_more(&self) -> bool {
+        self.list.len() < MAX_FINDINGS
+    }
+
+    fn into_result(mut self, plan: Plan<'_>) -> Result<Plan<'_>, Vec<Finding>> {
+        if self.dropped != 0 {
+            let message = format!("{} more findings are not listed", self.dropped);
+            self.list.push(Finding { path: "/".to_string(), message });
+        }
+        if self.list.is_empty() { Ok(plan) } else { Err(self.list) }
+    }
+}
+
+/// A number of bytes in words.
+struct Size(u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const KIB: u64 = 1 << 10;
+        const MIB: u64 = 1 << 20;
+        match self.0 {
+            size if size >= MIB && size % MIB == 0 => write!(f, "{} MiB", size / MIB),
+            size if size >= 16 * MIB => write!(f, "{} MiB and {} bytes", size / MIB, size % MIB),
+            size if size >= KIB && size % KIB == 0 => write!(f, "{} KiB", size / KIB),
+            size => write!(f, "{size} bytes"),
+        }
+    }
+}
+
+/// A partition as its node says, before anything is compared.
+///
+/// What could not be read is left out or empty: it has its finding already.
+struct Draft<'a> {
+    node: Node<'a>,
+    os: OsType,
+    cpus: Vec<u32>,
+    memory: Vec<Range>,
+    kernel: Option<&'a str>,
+    ramdisk: Option<&'a str>,
+    bootargs: Option<&'a str>,
+    load_address: Option<u64>,
+    entry: Option<u64>,
+    access: Vec<&'a str>,
+    console: Option<VirtualUart>,
+}
+
+/// One range of a partition's memory.
+struct Range {
+    ipa: Region<Ipa>,
+    /// Whether the manifest itself says where the range is found.
+    fixed: bool,
+    pa: Option<Pa>,
+}
+
+/// Reads all partitions.
+fn drafts<'a>(manifest: &'a Tree<'a>, platform: &Platform<'_>, findings: &mut Findings) -> Vec<Draft<'a>> {
+    let root = manifest.root();
+    if root.property("compatible").and_then(Property::string) != Some(COMPATIBLE) {
+        findings.push(root, format!("this is no manifest: its compatible must be \"{COMPATIBLE}\""));
+    }
+    known_properties(root, &["compatible"], findings);
+    let mut partitions = None;
+    for child in root.children() {
+        match child.name() {
+            "partitions" if partitions.is_none() => partitions = Some(child),
+            "partitions" => findings.push(child, "there are two nodes of this name; make them one"),
+            name => findings.push(child, format!("unknown node{}", names::offer(name, ["partitions"]))),
+        }
+    }
+    let Some(partitions) = partitions else {
+        findings.push(root, "there is no node \"partitions\"");
+        return Vec::new();
+    };
+    known_properties(partitions, &[], findings);
+    let mut drafts: Vec<Draft<'a>> = Vec::new();
+    for node in partitions.children() {
+        if drafts.iter().any(|other| other.node.name() == node.name()) {
+            findings.push(node, "there are two partitions of this name; rename one");
+        } else if drafts.len() == MAX_PARTITIONS {
+            findings.push(node, format!("a manifest holds at most {MAX_PARTITIONS} partitions"));
+            break;
+        } else {
+            drafts.push(draft(node, platform, findings));
+        }
+    }
+    if drafts.is_empty() {
+        findings.push(partitions, "there is no partition; add a node for each");
+    }
+    drafts
+}
+
+fn known_properties(node: Node<'_>, known: &[&'static str], findings: &mut Findings) {
+    for property in node.properties().filter(|property| !known.contains(&property.name)) {
+        let offer = names::offer(property.name, known.iter().copied());
+        findings.push(node, format!("unknown property \"{}\"{offer}", property.name));
+    }
+}
+
+/// Reads properties and words what is wrong with them.
+struct Reader<'a, 'f> {
+    node: Node<'a>,
+    findings: &'f mut Findings,
+}
+
+impl<'a> Reader<'a, '_> {
+    /// The value of a property that may be absent; a finding where it has another form.
+    fn get<T>(&mut self, name: &str, form: &str, read: impl Fn(Property<'a>) -> Option<T>) -> Option<T> {
+        let property = self.node.property(name)?;
+        let value = read(property);
+        if value.is_none() {
+            self.findings.push(self.node, format!("{name} must be {form}"));
+        }
+        value
+    }
+
+    fn string(&mut self, name: &str) -> Option<&'a str> {
+        self.get(name, "one string, not empty", |p| p.string().filter(|string| !string.is_empty()))
+    }
+
+    fn address(&mut self, name: &str) -> Option<u64> {
+        self.get(name, "one 64-bit number, written /bits/ 64 <...>", Property::u64)
+    }
+
+    fn numbers(&mut self, name: &str) -> Option<Vec<u64>> {
+        self.get(name, "a list of 64-bit numbers, written /bits/ 64 <...>", |p| Some(p.u64s()?.collect()))
+    }
+
+    fn require(&mut self, name: &str, example: &str) {
+        if self.node.property(name).is_none() {
+            self.findings.push(self.node, format!("{name} is missing; give for example {name} = {example}"));
+        }
+    }
+}
+
+fn draft<'a>(node: Node<'a>, platform: &Platform<'_>, findings: &mut Findings) -> Draft<'a> {
+    known_properties(node, &PROPERTIES, findings);
+    for child in node.children() {
+        findings.push(child, "unknown node: a partition has no nodes below it");
+    }
+    let mut reader = Reader { node, findings };
+    reader.require("os,type", "\"linux\"");
+    reader.require("cpus", "<0>");
+    reader.require("memory", "/bits/ 64 <0x40000000 0x8000000>");
+    reader.require("kernel", "\"Image\"");
+    let form = "\"linux\", \"freertos\" or \"bare\"";
+    let os = reader.get("os,type", form, |p| match p.string()? {
+        "linux" => Some(OsType::Linux),
+        "freertos" => Some(OsType::FreeRtos),
+        "bare" => Some(OsType::Bare),
+        _ => None,
+    });
+    let cpus = reader.get("cpus", "a list of CPU numbers, not empty", |p| {
+        p.u32s().filter(|list| list.len() != 0).map(|list| list.take(MAX_CPUS.saturating_add(1)).collect())
+    });
+    let bootargs = reader.get("bootargs", "one string", Property::string);
+    if bootargs.is_some_and(|bootargs| bootargs.len() > MAX_BOOTARGS) {
+        reader.findings.push(node, format!("bootargs must have at most {MAX_BOOTARGS} characters"));
+    }
+    let form = "a list of node paths or aliases of the board's tree";
+    let access: Option<Vec<_>> = reader.get("access", form, |p| {
+        let list: Vec<_> = p.strings().take(MAX_ACCESS.saturating_add(1)).collect();
+        (!list.is_empty()).then_some(list)
+    });
+    let mut access = access.unwrap_or_default();
+    if access.len() > MAX_ACCESS {
+        reader.findings.push(node, format!("access has more than {MAX_ACCESS} entries"));
+        access.truncate(MAX_ACCESS);
+    }
+    Draft {
+        node,
+        os: os.unwrap_or(OsType::Bare),
+        cpus: cpus.unwrap_or_default(),
+        memory: draft_memory(&mut reader),
+        kernel: reader.string("kernel"),
+        ramdisk: reader.string("ramdisk"),
+        bootargs,
+        load_address: reader.address("load-address"),
+        entry: reader.address("entry"),
+        access,
+        console: draft_console(&mut reader, platform),
+    }
+}
+
+fn draft_memory(reader: &mut Reader<'_, '_>) -> Vec<Range> {
+    let numbers = reader.numbers("memory").unwrap_or_default();
+    let (pairs, rest) = numbers.as_chunks::<2>();
+    let node = reader.node;
+    if !rest.is_empty() || (pairs.is_empty() && node.property("memory").is_some_and(|p| p.value.is_empty())) {
+        reader.findings.push(node, "memory must be pairs of an address and a size");
+    }
+    let fixed = reader.numbers("physical-memory");
+    if let Some(fixed) = &fixed
+        && fixed.len() != pairs.len()
+    {
+        let message = format!(
+            "physical-memory has {} addresses for {} ranges of memory; give one for each",
+            fixed.len(),
+            pairs.len()
+        );
+        reader.findings.push(node, message);
+    }
+    if pairs.len() > MAX_RANGES {
+        reader.findings.push(node, format!("memory has more than {MAX_RANGES} ranges"));
+    }
+    let mut ranges = Vec::new();
+    for (index, &[start, size]) in pairs.iter().take(MAX_RANGES).enumerate() {
+        if (start | size) & PAGE_SIZE.wrapping_sub(1) != 0 {
+            let message =
+                format!("memory {start:#x} of size {size:#x} must be in multiples of 4 KiB (0x1000)");
+            reader.findings.push(node, message);
+        }
+        let region = Region::new(Ipa::new(start), size).filter(|region| region.last().raw() >> IPA_BITS == 0);
+        let pa = fixed.as_ref().and_then(|fixed| fixed.get(index).copied());
+        if let Some(pa) = pa.filter(|pa| pa & PAGE_SIZE.wrapping_sub(1) != 0) {
+            let message = format!("physical-memory {pa:#x} must be a multiple of 4 KiB (0x1000)");
+            reader.findings.push(node, message);
+        }
+        match region {
+            Some(ipa) => ranges.push(Range { ipa, fixed: pa.is_some(), pa: pa.map(Pa::new) }),
+            None if size == 0 => reader.findings.push(node, format!("memory at {start:#x} has no size")),
+            None => reader.findings.push(
+                node,
+                format!("memory at {start:#x} of size {size:#x} goes beyond {IPA_BITS} address bits"),
+            ),
+        }
+    }
+    ranges
+}
+
+fn draft_console(reader: &mut Reader<'_, '_>, platform: &Platform<'_>) -> Option<VirtualUart> {
+    let node = reader.node;
+    let console = reader.get("console", "\"pl011\"", |p| p.string().filter(|&string| string == "pl011"));
+    let address = reader.address("console-address");
+    let number = reader.get("console-interrupt", "one number", Property::u32);
+    if node.property("console").is_none() {
+        for name in ["console-address", "console-interrupt"] {
+            if node.property(name).is_some() {
+                reader.findings.push(node, format!("{name} has no use without console = \"pl011\""));
+            }
+        }
+    }
+    console?;
+    let uart = platform.uart;
+    let address = address.or(uart.map(|uart| uart.registers.start().raw()));
+    if address.is_none() && node.property("console-address").is_none() {
+        reader.findings.push(node, "the board has no PL011 to imitate; give console-address");
+    }
+    let intid = match number {
+        Some(number) => {
+            let intid = IntId::spi(number);
+            if intid.is_none() {
+                let message = format!("console-interrupt {number} is no SPI; SPIs are 0 to 987");
+                reader.findings.push(node, message);
+            }
+            intid
+        }
+        None => {
+            let intid = uart.and_then(|uart| uart.intid);
+            if intid.is_none() && node.property("console-interrupt").is_none() {
+                reader.findings.push(node, "the board has no PL011 to imitate; give console-interrupt");
+            }
+            intid
+        }
+    };
+    let address = address?;
+    let registers = Region::new(Ipa::new(address), PAGE_SIZE)
+        .filter(|region| region.is_aligned(PAGE_SIZE) && region.last().raw() >> IPA_BITS == 0);
+    if registers.is_none() {
+        let message = format!(
+            "console-address {address:#x} must be a multiple of 4 KiB (0x1000) below {:#x}",
+            1_u64 << IPA_BITS
+        );
+        reader.findings.push(node, message);
+    }
+    Some(VirtualUart { registers: registers?, intid: intid? })
+}
+
+/// Each CPU exists, can be started and has one owner.
+fn check_cpus(drafts: &[Draft<'_>], platform: &Platform<'_>, findings: &mut Findings) {
+    let limit = match platform.gic {
+        Gic::V3 { .. } => MAX_VCPUS,
+        Gic::V2 { .. } => MAX_VCPUS_V2,
+    };
+    let present = platform.cpus.len().min(MAX_CPUS);
+    let mut owners: Vec<Option<Node<'_>>> = alloc::vec![None; present];
+    for draft in drafts {
+        let node = draft.node;
+        if draft.cpus.len() > limit {
+            findings.push(node, format!("a partition has at most {limit} CPUs on this board"));
+        }
+        for &cpu in &draft.cpus {
+            let index = cpu as usize;
+            let (Some(owner), Some(physical)) = (owners.get_mut(index), platform.cpus.get(index)) else {
+                let last = present.saturating_sub(1);
+                findings.push(node, format!("there is no cpu {cpu}; the board has cpus 0 to {last}"));
+                continue;
+            };
+            match owner {
+                Some(owner) if *owner == node => {
+                    findings.push(node, format!("cpus lists cpu {cpu} twice"));
+                }
+                Some(owner) => {
+                    let owner = owner.path();
+                    let message =
+                        format!("cpu {cpu} is already given to {owner}; give each CPU to one partition");
+                    findings.push(node, message);
+                }
+                None => *owner = Some(node),
+            }
+            // CPU 0 runs already.
+            let startable = match physical.enable_method {
+                Some(EnableMethod::Psci) => platform.psci.is_some(),
+                Some(EnableMethod::SpinTable { .. }) => true,
+                None => false,
+            };
+            if index != 0 && !startable {
+                let message = format!(
+                    "cpu {cpu} cannot be started: the board's tree names no method that Bulkhead knows"
+                );
+                findings.push(node, message);
+            }
+        }
+    }
+}
+
+/// Finds the physical memory: first what the manifest places, then the rest in its order.
+fn place_memory(drafts: &mut [Draft<'_>], platform: &Platform<'_>, findings: &mut Findings) {
+    let mut pool = Pool::new(platform);
+    for draft in drafts.iter() {
+        for range in &draft.memory {
+            if let Some(pa) = range.pa
+                && let Err(message) = pool.take(pa, range.ipa.size(), draft.node.path())
+            {
+                findings.push(draft.node, message);
+            }
+        }
+    }
+    for draft in drafts {
+        for range in draft.memory.iter_mut().filter(|range| !range.fixed) {
+            range.pa = pool.choose(range.ipa, draft.node.path());
+            if range.pa.is_none() {
+                let size = range.ipa.size();
+                findings.push(draft.node, pool.lack(size));
+            }
+        }
+    }
+}
+
+/// The real PL011 stays with the hypervisor as long as it carries the bytes of emulated ones.
+fn check_consoles(
+    drafts: &[Draft<'_>],
+    accesses: &[Access<'_>],
+    platform: &Platform<'_>,
+    findings: &mut Findings,
+) {
+    let emulated = drafts.iter().find(|draft| draft.node.property("console").is_some());
+    let (Some(emulated), Some(uart)) = (emulated, platform.uart) else { return };
+    for (draft, access) in drafts.iter().zip(accesses) {
+        if access.nodes.iter().any(|node| node.path() == uart.path) {
+            let (path, other) = (uart.path, emulated.node.path());
+            let message = format!(
+                "{path} carries the emulated console of {other}, so the hypervisor keeps it; \
+                 take it out of access and give console = \"pl011\" instead"
+            );
+            findings.push(draft.node, message);
+        }
+    }
+}
+
+/// What stands at an address that a guest sees.
+#[derive(Clone, Copy)]
+enum Occupant<'a> {
+    Memory,
+    Device(&'a str),
+    Console,
+    Gic(&'static str),
+}
+
+impl fmt::Display for Occupant<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("its memory"),
+            Self::Device(path) => f.write_str(path),
+            Self::Console => f.write_str("its emulated console"),
+            Self::Gic(frame) => write!(f, "the interrupt controller's {frame}"),
+        }
+    }
+}
+
+/// No two things stand at one address of the guest.
+fn check_addresses(draft: &Draft<'_>, access: &Access<'_>, platform: &Platform<'_>, findings: &mut Findings) {
+    let frames = platform.gic.guest_frames(draft.cpus.len());
+    let frames = frames.map(|(name, region)| (region, Occupant::Gic(name)));
+    let devices = access
+        .windows
+        .iter()
+        .filter_map(|window| Some((Region::new(window.ipa, window.size)?, Occupant::Device(window.path))));
+    let console = draft.console.iter().map(|console| (console.registers, Occupant::Console));
+    let memory = draft.memory.iter().map(|range| (range.ipa, Occupant::Memory));
+    let all: Vec<_> = frames.chain(devices).chain(console).chain(memory).collect();
+    for (index, (region, occupant)) in all.iter().enumerate() {
+        for (other_region, other) in all.iter().take(index) {
+            // Pages of one partition's devices may be the same; no two other things may.
+            let both_devices = matches!((occupant, other), (Occupant::Device(_), Occupant::Device(_)));
+            if region.overlaps(*other_region) && !both_devices {
+                let message =
+                    format!("{occupant} at {region} overlaps {other} at {other_region}; move one of them");
+                findings.push(draft.node, message);
+            }
+        }
+    }
+    let Some(console) = draft.console else { return };
+    if access.interrupts.iter().any(|owned| owned.intid == console.intid) {
+        let message = format!(
+            "the emulated console's {} belongs to a device in access; give another console-interrupt",
+            console.intid
+        );
+        findings.push(draft.node, message);
+    }
+}
+
+/// Lays out the images. `None` only where there is a finding.
+fn finish<'a>(
+    draft: &Draft<'a>,
+    access: Access<'a>,
+    payload: &dyn Fn(&str) -> Option<&'a [u8]>,
+    findings: &mut Findings,
+) -> Option<PartitionPlan<'a>> {
+    let layout = layout::lay_out(draft, payload, findings)?;
+    let memory = draft
+        .memory
+        .iter()
+        .map(|range| Some(MemoryWindow { ipa: range.ipa.start(), pa: range.pa?, size: range.ipa.size() }));
+    Some(PartitionPlan {
+        name: draft.node.name(),
+        os: draft.os,
+        cpus: draft.cpus.iter().map(|&cpu| cpu as usize).collect(),
+        memory: memory.collect::<Option<_>>()?,
+        devices: access.windows,
+        interrupts: access.interrupts,
+        console: draft.console,
+        segments: layout.segments,
+        entry: layout.entry,
+        dtb: layout.dtb,
+        ramdisk: layout.ramdisk,
+        bootargs: draft.bootargs,
+    })
+}

@@ -1,0 +1,298 @@
+//! Which devices a partition gets.
+//!
+//! A device is more than its node: a page of registers may hold another device, an interrupt line may be
+//! shared, and a DMA master reaches all memory. Whatever cannot be kept apart is refused.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::{Draft, Findings, IPA_BITS, names};
+use crate::addr::{Ipa, PAGE_SIZE, Pa, Region};
+use crate::irq::IntId;
+use crate::plan::{DeviceWindow, OwnedInterrupt};
+use crate::platform::Platform;
+use crate::tree::{GicInterrupt, Node, Property, Tree};
+
+/// What a partition's `access` comes to.
+#[derive(Default)]
+pub(super) struct Access<'a> {
+    pub(super) nodes: Vec<Node<'a>>,
+    pub(super) windows: Vec<DeviceWindow<'a>>,
+    pub(super) interrupts: Vec<OwnedInterrupt>,
+}
+
+/// Resolves `access` of all partitions and compares it.
+pub(super) fn check<'a>(
+    drafts: &[Draft<'_>],
+    platform: &Platform<'_>,
+    board: &'a Tree<'a>,
+    findings: &mut Findings,
+) -> Vec<Access<'a>> {
+    let mut claims: Vec<Claim<'_, 'a>> = Vec::new();
+    for (partition, draft) in drafts.iter().enumerate() {
+        for &name in &draft.access {
+            match board.find(name) {
+                None => findings.push(draft.node, unknown(name, board, findings.wants_more())),
+                Some(node) => match refusal(node, platform) {
+                    Some(reason) => findings.push(draft.node, format!("{} {reason}", node.path())),
+                    None => claim(Claim { partition, draft, node }, &mut claims, findings),
+                },
+            }
+        }
+    }
+    let mut accesses: Vec<Access<'a>> = drafts.iter().map(|_| Access::default()).collect();
+    if claims.is_empty() {
+        return accesses;
+    }
+    let registers = registers(board);
+    for claim in &claims {
+        let Some(access) = accesses.get_mut(claim.partition) else { continue };
+        access.nodes.push(claim.node);
+        windows(claim, &claims, &registers, platform, access, findings);
+        interrupts(claim, &claims, platform, access, findings);
+    }
+    shared_interrupts(drafts, &accesses, platform, findings);
+    accesses
+}
+
+/// A partition's wish for a device.
+#[derive(Clone, Copy)]
+struct Claim<'d, 'a> {
+    partition: usize,
+    draft: &'d Draft<'d>,
+    node: Node<'a>,
+}
+
+fn unknown(name: &str, board: &Tree<'_>, offered: bool) -> String {
+    let offer = match name.starts_with('/') {
+        _ if !offered => String::new(),
+        true => names::offer(name, board.nodes().map(Node::path)),
+        false => {
+            let aliases = board.root().child("aliases");
+            names::offer(name, aliases.iter().flat_map(|node| node.properties()).map(|alias| alias.name))
+        }
+    };
+    let kind = if name.starts_with('/') { "node" } else { "alias" };
+    format!("access names \"{name}\", but the board's tree has no such {kind}{offer}")
+}
+
+/// Adds a claim if nobody else has one to the same device, or to one above or below it.
+fn claim<'d, 'a>(new: Claim<'d, 'a>, claims: &mut Vec<Claim<'d, 'a>>, findings: &mut Findings) {
+    let path = new.node.path();
+    let clash = claims.iter().find(|old| old.node.is_above(new.node) || new.node.is_above(old.node));
+    match clash {
+        None => claims.push(new),
+        Some(old) if old.partition == new.partition => {
+            let old = old.node.path();
+            let message = if old == path {
+                format!("access names {path} twice")
+            } else {
+                format!("access names {path} and {old}; the upper one includes the other")
+            };
+            findings.push(new.draft.node, message);
+        }
+        Some(old) => {
+            let (owner, old) = (old.draft.node.path(), old.node.path());
+            let message = if old == path {
+                format!("{path} is already given to {owner}; give each device to one partition")
+            } else {
+                format!("{path} belongs together with {old}, which is given to {owner}")
+            };
+            findings.push(new.draft.node, message);
+        }
+    }
+}
+
+/// Why no partition can have this node.
+fn refusal(node: Node<'_>, platform: &Platform<'_>) -> Option<String> {
+    let device_type = node.property("device_type").and_then(Property::string);
+    let path = node.path();
+    let top = path.split('/').nth(1).unwrap_or("");
+    let below_gic = path.strip_prefix(platform.gic_path);
+    let below_gic = below_gic.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let emulated = |name: &str| {
+        name == "arm,armv8-timer"
+            || name.starts_with("arm,psci")
+            || name.ends_with("-pmu")
+            || name == "arm,armv8-pmuv3"
+    };
+    let reason = if matches!(top, "" | "chosen" | "aliases") {
+        "is no device"
+    } else if top == "cpus" {
+        "is no device; name CPUs in cpus"
+    } else if device_type == Some("memory") || top == "reserved-memory" {
+        "is no device; name memory in memory"
+    } else if below_gic || any_compatible(node, emulated) {
+        "is something of which every partition gets its own; take it out of access"
+    } else if !node.is_enabled() {
+        "is disabled on this board"
+    } else if let Some(mark) = dma_mark(node, device_type) {
+        return Some(format!(
+            "is a DMA master ({mark}), and the board has no SMMU to confine it: it could reach all memory"
+        ));
+    } else if node.property("ranges").is_some() {
+        "is a bus; name the devices below it"
+    } else if node.property("reg").is_none() {
+        "has no registers"
+    } else {
+        return None;
+    };
+    Some(reason.into())
+}
+
+fn any_compatible(node: Node<'_>, test: impl Fn(&str) -> bool) -> bool {
+    node.property("compatible").is_some_and(|property| property.strings().any(test))
+}
+
+/// What tells that a device reads and writes memory by itself.
+fn dma_mark(node: Node<'_>, device_type: Option<&str>) -> Option<&'static str> {
+    const PROPERTIES: [&str; 4] = ["dma-coherent", "iommus", "iommu-map", "#dma-cells"];
+    if let Some(mark) = PROPERTIES.into_iter().find(|name| node.property(name).is_some()) {
+        return Some(mark);
+    }
+    if device_type == Some("pci") || any_compatible(node, |name| name.starts_with("pci-host-")) {
+        return Some("PCI host");
+    }
+    any_compatible(node, |name| name == "virtio,mmio").then_some("virtio,mmio")
+}
+
+/// The whole pages that a register block touches.
+fn pages(registers: Region<Pa>) -> Option<Region<Pa>> {
+    let mask = PAGE_SIZE.wrapping_sub(1);
+    let start = registers.start().raw() & !mask;
+    Region::new(Pa::new(start), (registers.last().raw() | mask).wrapping_sub(start).checked_add(1)?)
+}
+
+/// The pages of all register blocks on the board.
+fn registers<'a>(board: &'a Tree<'a>) -> Vec<(Region<Pa>, Node<'a>)> {
+    let is_memory = |node: Node<'_>| {
+        node.property("device_type").and_then(Property::string) == Some("memory")
+            || node.path().starts_with("/reserved-memory/")
+    };
+    board
+        .nodes()
+        .filter(|&node| !is_memory(node))
+        .flat_map(|node| node.reg().flatten().filter_map(pages).map(move |pages| (pages, node)))
+        .collect()
+}
+
+/// Adds the register pages of a claimed device, if nothing else lives in them.
+fn windows<'a>(
+    claim: &Claim<'_, 'a>,
+    claims: &[Claim<'_, 'a>],
+    registers: &[(Region<Pa>, Node<'a>)],
+    platform: &Platform<'_>,
+    access: &mut Access<'a>,
+    findings: &mut Findings,
+) {
+    let (node, partition) = (claim.node, claim.draft.node);
+    let path = node.path();
+    for block in node.reg() {
+        let Some(pages) = block.and_then(pages).filter(|pages| pages.last().raw() >> IPA_BITS == 0) else {
+            let message = format!("{path} has registers that no CPU reaches below 2^{IPA_BITS}");
+            findings.push(partition, message);
+            continue;
+        };
+        if let Some(ram) = platform.ram.iter().find(|ram| ram.overlaps(pages)) {
+            findings.push(partition, format!("{path} has registers at {pages} in the RAM at {ram}"));
+        }
+        for (other_pages, other) in registers {
+            if !other_pages.overlaps(pages) || node.is_above(*other) {
+                continue;
+            }
+            let owner = claims.iter().find(|claim| claim.node.is_above(*other));
+            let other_path = other.path();
+            let whose = match owner {
+                Some(owner) if owner.partition == claim.partition => continue,
+                Some(owner) => {
+                    format!("which is given to {}; give both to one partition", owner.draft.node.path())
+                }
+                None if other_path == platform.gic_path
+                    || platform.uart.is_some_and(|uart| uart.path == other_path) =>
+                {
+                    "which the hypervisor keeps".into()
+                }
+                None => "which nobody is given; give both to one partition".into(),
+            };
+            findings.push(partition, format!("{path} shares the page at {pages} with {other_path}, {whose}"));
+        }
+        let window =
+            DeviceWindow { path, ipa: Ipa::new(pages.start().raw()), pa: pages.start(), size: pages.size() };
+        access.windows.push(window);
+    }
+}
+
+/// Adds the interrupts of a claimed device and of what is below it.
+fn interrupts<'a>(
+    claim: &Claim<'_, 'a>,
+    claims: &[Claim<'_, 'a>],
+    platform: &Platform<'_>,
+    access: &mut Access<'a>,
+    findings: &mut Findings,
+) {
+    let partition = claim.draft.node;
+    for node in claim.node.subtree() {
+        let path = node.path();
+        for interrupt in node.interrupts() {
+            let Some((controller, specifier)) = interrupt else {
+                findings.push(partition, format!("{path} has interrupts that cannot be read"));
+                break;
+            };
+            if controller.path() != platform.gic_path {
+                let has = |claim: &&Claim<'_, 'a>| claim.node.is_above(controller);
+                let owner = claims.iter().find(has).map(|claim| claim.partition);
+                if owner != Some(claim.partition) {
+                    let controller = controller.path();
+                    let message =
+                        format!("{path} interrupts through {controller}; give both to one partition");
+                    findings.push(partition, message);
+                }
+                continue;
+            }
+            let spi = match specifier.gic() {
+                Some(GicInterrupt::Spi(number, trigger)) => IntId::spi(number).map(|intid| (intid, trigger)),
+                _ => None,
+            };
+            let Some((intid, trigger)) = spi else {
+                let message =
+                    format!("{path} has an interrupt that is no SPI, so no one partition can own it");
+                findings.push(partition, message);
+                continue;
+            };
+            if !access.interrupts.iter().any(|owned| owned.intid == intid) {
+                access.interrupts.push(OwnedInterrupt { intid, trigger });
+            }
+        }
+    }
+}
+
+/// Each SPI has one owner.
+fn shared_interrupts(
+    drafts: &[Draft<'_>],
+    accesses: &[Access<'_>],
+    platform: &Platform<'_>,
+    findings: &mut Findings,
+) {
+    let mut owners: Vec<(IntId, usize)> = Vec::new();
+    for (partition, (draft, access)) in drafts.iter().zip(accesses).enumerate() {
+        for owned in &access.interrupts {
+            let other = owners.iter().find(|(intid, _)| *intid == owned.intid);
+            if let Some(other) = other.and_then(|(_, other)| drafts.get(*other)) {
+                let (intid, other) = (owned.intid, other.node.path());
+                let message =
+                    format!("{intid} is shared with a device of {other}; give both devices to one partition");
+                findings.push(draft.node, message);
+            }
+            owners.push((owned.intid, partition));
+        }
+        if let Some(uart) = platform.uart
+            && let Some(intid) = uart.intid
+            && !accesses.iter().any(|access| access.nodes.iter().any(|node| node.path() == uart.path))
+            && access.interrupts.iter().any(|owned| owned.intid == intid)
+        {
+            let message = format!("{intid} is shared with {}, which the hypervisor keeps", uart.path);
+            findings.push(draft.node, message);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Which physical memory a partition gets.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::Size;
+use crate::addr::{BLOCK_1G, BLOCK_2M, Ipa, PAGE_SIZE, Pa, Region};
+use crate::platform::Platform;
+
+/// The RAM of the machine while it is being given away.
+pub(super) struct Pool<'a> {
+    ram: &'a [Region<Pa>],
+    /// What nobody has, sorted by address, whole pages.
+    free: Vec<Region<Pa>>,
+    /// What somebody has.
+    taken: Vec<(Region<Pa>, &'a str)>,
+}
+
+impl<'a> Pool<'a> {
+    pub(super) fn new(platform: &'a Platform<'_>) -> Self {
+        let mask = PAGE_SIZE.wrapping_sub(1);
+        let free = platform.ram.iter().filter_map(|region| {
+            // Up at the start, down at the end: only whole pages can be given.
+            let start = region.start().raw().checked_add(mask)? & !mask;
+            let end = region.last().raw().checked_add(1).unwrap_or(!mask) & !mask;
+            Region::new(Pa::new(start), end.checked_sub(start)?)
+        });
+        let mut pool = Self {
+            ram: &platform.ram,
+            free: free.collect(),
+            taken: Vec::with_capacity(platform.reserved.len()),
+        };
+        for reservation in &platform.reserved {
+            let start = reservation.region.start().raw() & !mask;
+            let size = (reservation.region.last().raw() | mask).wrapping_sub(start).saturating_add(1);
+            if let Some(region) = Region::new(Pa::new(start), size) {
+                pool.carve(region);
+                pool.taken.push((region, reservation.holder));
+            }
+        }
+        pool
+    }
+
+    /// Takes `size` bytes at `pa`, not empty.
+    ///
+    /// # Errors
+    ///
+    /// Returns a message that names what is there already.
+    pub(super) fn take(&mut self, pa: Pa, size: u64, taker: &'a str) -> Result<(), String> {
+        let region = Region::new(pa, size).ok_or_else(|| {
+            format!("physical-memory {pa} of {} runs past the end of the address space", Size(size))
+        })?;
+        if !self.ram.iter().any(|ram| ram.encloses(region)) {
+            let ram: Vec<_> = self.ram.iter().map(|ram| format!("{ram}")).collect();
+            let ram = ram.join(", ");
+            return Err(format!("physical-memory {region} is not RAM; the board's RAM is {ram}"));
+        }
+        if let Some((other, holder)) = self.taken.iter().find(|(other, _)| other.overlaps(region)) {
+            return Err(format!(
+                "physical-memory {region} overlaps {other}, which belongs to {holder}; \
+                 move it or leave physical-memory out"
+            ));
+        }
+        self.carve(region);
+        self.taken.push((region, taker));
+        Ok(())
+    }
+
+    /// Takes the first place where `ipa` fits with the largest blocks that it can have: IPA and PA have to
+    /// agree in the bits below a block's size.
+    pub(super) fn choose(&mut self, ipa: Region<Ipa>, taker: &'a str) -> Option<Pa> {
+        let region = [BLOCK_1G, BLOCK_2M, PAGE_SIZE]
+            .into_iter()
+            .filter(|&block| block == PAGE_SIZE || holds_block(ipa, block))
+            .find_map(|block| self.free.iter().find_map(|free| congruent(*free, ipa, block)))?;
+        self.carve(region);
+        self.taken.push((region, taker));
+        Some(region.start())
+    }
+
+    /// Why [`Pool::choose`] found nothing.
+    pub(super) fn lack(&self, size: u64) -> String {
+        let total = self.free.iter().fold(0_u64, |sum, free| sum.saturating_add(free.size()));
+        let largest = self.free.iter().map(|free| free.size()).max().unwrap_or(0);
+        format!(
+            "memory of {} does not fit: {} of RAM are free, {} of them in one piece; make it smaller or split it",
+            Size(size),
+            Size(total),
+            Size(largest)
+        )
+    }
+
+    fn carve(&mut self, region: Region<Pa>) {
+        let part = |from: u64, to: u64| Region::new(Pa::new(from), to.checked_sub(from)?);
+        let free = core::mem::take(&mut self.free);
+        for piece in free {
+            if !piece.overlaps(region) {
+                self.free.push(piece);
+                continue;
+            }
+            let end = |region: Region<Pa>| region.last().raw().saturating_add(1);
+            self.free.extend(part(piece.start().raw(), region.start().raw()));
+            self.free.extend(part(end(region), end(piece)));
+        }
+    }
+}
+
+/// Whether a whole aligned block lies in the range.
+fn holds_block(range: Region<Ipa>, block: u64) -> bool {
+    let mask = block.wrapping_sub(1);
+    let first = range.start().raw().checked_add(mask).map(|start| start & !mask);
+    let block = first.and_then(|first| Region::new(Ipa::new(first), block));
+    block.is_some_and(|block| range.encloses(block))
+}
+
+/// The first place in `free` for all of `ipa` where both have the same offset in a block.
+fn congruent(free: Region<Pa>, ipa: Region<Ipa>, block: u64) -> Option<Region<Pa>> {
+    let start = free.start().raw();
+    let skip = ipa.start().raw().wrapping_sub(start) & block.wrapping_sub(1);
+    Region::new(Pa::new(start.checked_add(skip)?), ipa.size()).filter(|&place| free.encloses(place))
+}

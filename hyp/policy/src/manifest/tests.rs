@@ -1,0 +1,417 @@
+//! Fixtures and invariants of the check.
+//!
+//! `tests/manifests` holds one manifest a fault, named after it; each says in its first lines what is found.
+
+use alloc::collections::BTreeMap;
+use std::boxed::Box;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::string::{String, ToString};
+use std::sync::OnceLock;
+use std::{fs, println, vec};
+
+use super::*;
+use crate::guest_dtb;
+use crate::guest_dtb::writer::Writer;
+use crate::platform::Reservation;
+
+pub(crate) const VIRT: &[u8] = include_bytes!("../../../../tests/manifests/boards/qemu-virt-gicv3.dtb");
+pub(crate) const VIRT_4G: &[u8] = include_bytes!("../../../../tests/manifests/boards/qemu-virt-gicv3-4g.dtb");
+pub(crate) const VIRT_V2: &[u8] = include_bytes!("../../../../tests/manifests/boards/qemu-virt-gicv2.dtb");
+pub(crate) const SHARING: &[u8] = include_bytes!("../../../../tests/manifests/boards/sharing.dtb");
+
+/// A tree that lives as long as the test needs it.
+pub(crate) fn tree(blob: &[u8]) -> &'static Tree<'static> {
+    let blob: &'static [u8] = Box::leak(Box::from(blob));
+    Box::leak(Box::new(Tree::new(blob).expect("a well-formed tree")))
+}
+
+/// The machine, with the hypervisor and the bundle in it.
+pub(crate) fn platform(board: &'static Tree<'static>) -> Platform<'static> {
+    let mut platform = Platform::from_tree(board).expect("a complete board");
+    let mut reserve = |start, size, holder| {
+        let region = Region::new(Pa::new(start), size).expect("a region");
+        platform.reserved.push(Reservation { region, holder });
+    };
+    reserve(0x4000_0000, 2 << 20, "the hypervisor");
+    reserve(0x4800_0000, 14 << 20, "the bundle");
+    platform
+}
+
+/// An arm64 Image's header and a little code.
+fn arm64_image(image_size: u64) -> Vec<u8> {
+    let mut image = vec![0x1f; 4096];
+    image[8..16].copy_from_slice(&0_u64.to_le_bytes());
+    image[16..24].copy_from_slice(&image_size.to_le_bytes());
+    image[24..32].copy_from_slice(&0xa_u64.to_le_bytes());
+    image[56..60].copy_from_slice(b"ARM\x64");
+    image
+}
+
+/// The bundle of all tests.
+pub(crate) fn payload(name: &str) -> Option<&'static [u8]> {
+    static BUNDLE: OnceLock<BTreeMap<&str, Vec<u8>>> = OnceLock::new();
+    let bundle = BUNDLE.get_or_init(|| {
+        [
+            ("Image", arm64_image(32 << 20)),
+            ("big.Image", arm64_image(1 << 30)),
+            ("Image.gz", vec![0x1f, 0x8b, 8, 0]),
+            ("bare.bin", vec![0xd5; 8192]),
+            ("bare.elf", crate::image::tests::elf()),
+            ("cut.elf", crate::image::tests::elf()[..100].to_vec()),
+            ("initramfs.cpio.gz", vec![0x1f; 1 << 20]),
+            ("empty", vec![]),
+        ]
+        .into()
+    });
+    bundle.get(name).map(Vec::as_slice)
+}
+
+/// One property of a manifest that is made here.
+pub(crate) enum Value<'v> {
+    Text(&'v str),
+    Cells(&'v [u32]),
+    Numbers(&'v [u64]),
+}
+
+/// Makes a manifest without `dtc`.
+pub(crate) fn manifest(partitions: &[(&str, &[(&str, Value<'_>)])]) -> Vec<u8> {
+    let mut blob = vec![0; 32 << 10];
+    let mut writer = Writer::new(&mut blob);
+    let w = &mut writer;
+    w.begin(format_args!(""));
+    w.string("compatible", COMPATIBLE);
+    w.begin(format_args!("partitions"));
+    for (name, properties) in partitions {
+        w.begin(format_args!("{name}"));
+        for (name, value) in *properties {
+            match value {
+                Value::Text(text) => w.string(name, text),
+                Value::Cells(cells) => w.cells(name, cells),
+                Value::Numbers(numbers) => {
+                    let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
+                    w.bytes(name, &bytes);
+                }
+            }
+        }
+        w.end();
+    }
+    w.end();
+    w.end();
+    let size = writer.finish().expect("a small tree");
+    blob.truncate(size);
+    blob
+}
+
+/// Linux on three CPUs beside an RTOS on the fourth.
+pub(crate) fn demo() -> Vec<u8> {
+    use Value::{Cells, Numbers, Text};
+    manifest(&[
+        (
+            "linux",
+            &[
+                ("os,type", Text("linux")),
+                ("cpus", Cells(&[0, 1, 2])),
+                ("memory", Numbers(&[0x4000_0000, 0x1000_0000])),
+                ("kernel", Text("Image")),
+                ("ramdisk", Text("initramfs.cpio.gz")),
+                ("bootargs", Text("console=ttyAMA0")),
+                ("console", Text("pl011")),
+                ("access", Text("/pl031@9010000")),
+            ],
+        ),
+        (
+            "rtos",
+            &[
+                ("os,type", Text("freertos")),
+                ("cpus", Cells(&[3])),
+                ("memory", Numbers(&[0x4000_0000, 0x100_0000])),
+                ("kernel", Text("bare.bin")),
+                ("console", Text("pl011")),
+                ("access", Text("/pl061@9030000")),
+            ],
+        ),
+    ])
+}
+
+pub(crate) fn demo_plan(board: &'static Tree<'static>) -> Plan<'static> {
+    check(tree(&demo()), &platform(board), board, &payload).expect("a valid manifest")
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/manifests")
+}
+
+/// Compiles a tree's source with `dtc`.
+fn compile(source: &Path) -> Vec<u8> {
+    let output = Command::new("dtc").args(["-q", "-I", "dts", "-O", "dtb"]).arg(source).output();
+    let output = output.expect("dtc is installed (package device-tree-compiler)");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "dtc refuses {}: {errors}", source.display());
+    output.stdout
+}
+
+/// What the first lines of a fixture say.
+fn remarks<'s>(source: &'s str, kind: &str) -> Vec<&'s str> {
+    source
+        .lines()
+        .filter_map(|line| line.strip_prefix("// ")?.strip_prefix(kind)?.strip_prefix(": "))
+        .collect()
+}
+
+/// Whether a finding is at the path and has the words, in this order.
+fn matches(finding: &Finding, expected: &str) -> bool {
+    let (path, words) = expected.split_once(": ").expect("a path and words");
+    let found = words
+        .split(' ')
+        .try_fold(finding.message.as_str(), |rest, word| rest.find(word).map(|at| &rest[at + word.len()..]));
+    finding.path == path && found.is_some()
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "runs dtc")]
+fn every_fixture_is_found_out() {
+    let boards: BTreeMap<_, _> = [
+        ("qemu-virt-gicv3", tree(VIRT)),
+        ("qemu-virt-gicv3-4g", tree(VIRT_4G)),
+        ("qemu-virt-gicv2", tree(VIRT_V2)),
+        ("sharing", tree(SHARING)),
+    ]
+    .into();
+    let mut fixtures: Vec<_> = fs::read_dir(directory())
+        .expect("the fixtures")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "dts"))
+        .collect();
+    fixtures.sort();
+    assert!(fixtures.len() > 50, "the fixtures are not all there");
+    let mut faults = Vec::new();
+    for path in fixtures {
+        let source = fs::read_to_string(&path).expect("a fixture");
+        let expected = remarks(&source, "expect");
+        let board = remarks(&source, "board").first().copied().unwrap_or("qemu-virt-gicv3");
+        let board = boards[board];
+        let findings = match check(tree(&compile(&path)), &platform(board), board, &payload) {
+            Ok(_) => vec![],
+            Err(findings) => findings,
+        };
+        let name = path.file_name().expect("a name").to_string_lossy();
+        let expected: Vec<_> = expected.into_iter().filter(|&line| line != "valid").collect();
+        for line in &expected {
+            if !findings.iter().any(|finding| matches(finding, line)) {
+                faults.push(format!("{name}: nothing is found that says: {line}"));
+            }
+        }
+        for finding in &findings {
+            println!("{name}: {finding}");
+            if !expected.iter().any(|line| matches(finding, line)) {
+                faults.push(format!("{name}: not expected: {finding}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "runs dtc")]
+fn the_sharing_board_is_what_its_source_says() {
+    assert!(compile(&directory().join("boards/sharing.dts")) == SHARING, "run dtc on boards/sharing.dts");
+}
+
+#[test]
+fn the_demo_is_laid_out() {
+    let plan = demo_plan(tree(VIRT));
+    let [linux, rtos] = plan.partitions.as_slice() else { panic!("{plan:?}") };
+    assert_eq!((linux.name, linux.os, linux.cpus.as_slice()), ("linux", OsType::Linux, [0, 1, 2].as_slice()));
+    // The first 256 MiB that have the same place in a 2 MiB block and neither hypervisor nor bundle.
+    let memory = MemoryWindow { ipa: Ipa::new(0x4000_0000), pa: Pa::new(0x48e0_0000), size: 0x1000_0000 };
+    assert_eq!(linux.memory, [memory]);
+    assert_eq!(linux.entry, Ipa::new(0x4000_0000));
+    assert_eq!(linux.dtb, Region::new(Ipa::new(0x4fff_0000), DTB_SPACE).expect("a region"));
+    assert_eq!(linux.ramdisk, Region::new(Ipa::new(0x4fef_0000), 1 << 20));
+    assert_eq!(linux.segments.len(), 2);
+    assert_eq!(linux.segments[0].memory_size, 32 << 20);
+    assert_eq!(linux.segments[1].ipa, Ipa::new(0x4fef_0000));
+    assert_eq!(linux.bootargs, Some("console=ttyAMA0"));
+    assert_eq!(linux.devices.len(), 1);
+    assert_eq!((linux.devices[0].path, linux.devices[0].pa), ("/pl031@9010000", Pa::new(0x901_0000)));
+    assert_eq!(linux.interrupts[0].intid, IntId::spi(2).expect("an SPI"));
+    let console = linux.console.expect("a console");
+    assert_eq!(
+        (console.registers.start(), console.intid),
+        (Ipa::new(0x900_0000), IntId::spi(1).expect("an SPI"))
+    );
+
+    assert_eq!((rtos.name, rtos.os, rtos.cpus.as_slice()), ("rtos", OsType::FreeRtos, [3].as_slice()));
+    let memory = MemoryWindow { ipa: Ipa::new(0x4000_0000), pa: Pa::new(0x4020_0000), size: 0x100_0000 };
+    assert_eq!(rtos.memory, [memory]);
+    assert_eq!(rtos.segments[0].file_size, 8192);
+    assert_eq!(rtos.interrupts[0].intid, IntId::spi(7).expect("an SPI"));
+}
+
+#[test]
+fn large_memory_gets_large_blocks() {
+    use Value::{Cells, Numbers, Text};
+    let board = tree(VIRT_4G);
+    let blob = manifest(&[(
+        "a",
+        &[
+            ("os,type", Text("bare")),
+            ("cpus", Cells(&[0])),
+            ("memory", Numbers(&[0x4000_0000, 0x4000_0000, 0x1_0000_0000, 0x1000])),
+            ("kernel", Text("bare.bin")),
+        ],
+    )]);
+    let plan = check(tree(&blob), &platform(board), board, &payload).expect("a valid manifest");
+    // 1 GiB on a 1 GiB boundary; the single page takes the first free one.
+    assert_eq!(plan.partitions[0].memory[0].pa, Pa::new(0x8000_0000));
+    assert_eq!(plan.partitions[0].memory[1].pa, Pa::new(0x4020_0000));
+}
+
+#[test]
+fn names_that_are_alike_are_offered() {
+    assert_eq!(names::offer("bootarg", PROPERTIES), "; did you mean \"bootargs\"?");
+    assert_eq!(names::offer("colour", PROPERTIES), "");
+    assert_eq!(names::offer("", PROPERTIES), "");
+    assert_eq!(names::offer(&"x".repeat(100_000), PROPERTIES), "");
+}
+
+#[test]
+fn findings_do_not_pile_up() {
+    let names: Vec<_> = (0..500).map(|n| format!("p{n}")).collect();
+    let partitions: Vec<(&str, &[(&str, Value<'_>)])> =
+        names.iter().map(|name| (name.as_str(), [].as_slice())).collect();
+    let board = tree(VIRT);
+    let findings =
+        check(tree(&manifest(&partitions)), &platform(board), board, &payload).expect_err("faults");
+    assert_eq!(findings.len(), MAX_FINDINGS + 1);
+    assert_eq!(findings[MAX_FINDINGS].to_string(), "/: 65 more findings are not listed");
+}
+
+/// A small generator, so that a failing run can be repeated (xorshift64).
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit as u64) as usize
+    }
+
+    /// Changes a few bytes or words, or cuts the end off.
+    pub(crate) fn mutate(&mut self, blob: &mut Vec<u8>) {
+        for _ in 0..=self.below(2) {
+            let at = self.below(blob.len());
+            match self.below(8) {
+                0 => blob[at] ^= 1 << self.below(8),
+                1 => blob[at] = self.below(256) as u8,
+                2 => blob[at] = 0,
+                3 => blob[at] = 0xff,
+                4 => {
+                    let word = [0, 1, 2, 3, 4, 9, 0xffff_ffff, 0x8000_0000_u32][self.below(8)];
+                    let at = at & !3;
+                    if let Some(place) = blob.get_mut(at..at + 4) {
+                        place.copy_from_slice(&word.to_be_bytes());
+                    }
+                }
+                5 => {
+                    let from = self.below(blob.len());
+                    let length = self.below(64).min(blob.len() - at.max(from));
+                    blob.copy_within(from..from + length, at);
+                }
+                6 if self.below(16) == 0 => blob.truncate(at.max(1)),
+                _ => blob[at] = blob[at].wrapping_add(1),
+            }
+        }
+    }
+}
+
+/// Whatever the two trees hold: an error or a sound plan, never a panic.
+fn survive(board: &[u8], manifest: &[u8]) -> (bool, bool) {
+    let (Ok(board), Ok(manifest)) = (Tree::new(board), Tree::new(manifest)) else { return (false, false) };
+    let Ok(platform) = Platform::from_tree(&board) else { return (true, false) };
+    let payloads = |name: &str| payload(name);
+    let Ok(plan) = check(&manifest, &platform, &board, &payloads) else { return (true, false) };
+    sound(&plan, &platform);
+    let mut out = vec![0; DTB_SPACE as usize];
+    for partition in &plan.partitions {
+        if let Ok(size) = guest_dtb::generate(&mut out, &board, &platform, partition, "0") {
+            Tree::new(&out[..size]).expect("the guest's tree is well-formed");
+        }
+    }
+    (true, true)
+}
+
+/// What every plan keeps, by a second way of counting.
+pub(crate) fn sound(plan: &Plan<'_>, platform: &Platform<'_>) {
+    let mut owned: Vec<(Region<Pa>, usize)> = Vec::new();
+    let mut cpus: Vec<usize> = Vec::new();
+    let mut interrupts = Vec::new();
+    for (number, partition) in plan.partitions.iter().enumerate() {
+        cpus.extend(&partition.cpus);
+        interrupts.extend(partition.interrupts.iter().map(|owned| owned.intid));
+        for window in &partition.memory {
+            let region = Region::new(window.pa, window.size).expect("not empty");
+            assert!(region.is_aligned(PAGE_SIZE) && window.ipa.raw() % PAGE_SIZE == 0);
+            assert!(platform.ram.iter().any(|ram| ram.encloses(region)), "{region} is not RAM");
+            assert!(!platform.reserved.iter().any(|taken| taken.region.overlaps(region)));
+            owned.push((region, number));
+        }
+        for window in &partition.devices {
+            let region = Region::new(window.pa, window.size).expect("not empty");
+            assert!(region.is_aligned(PAGE_SIZE));
+            assert!(!platform.ram.iter().any(|ram| ram.overlaps(region)));
+            owned.push((region, number));
+        }
+        let memory: Vec<_> = partition.memory.iter().filter_map(|w| Region::new(w.ipa, w.size)).collect();
+        let loaded: Vec<_> =
+            partition.segments.iter().filter_map(|s| Region::new(s.ipa, s.memory_size)).collect();
+        for (index, region) in loaded.iter().chain([&partition.dtb]).enumerate() {
+            assert!(memory.iter().any(|window| window.encloses(*region)), "{region} lies outside of memory");
+            assert!(
+                loaded.iter().enumerate().all(|(other, place)| other == index || !place.overlaps(*region))
+            );
+        }
+        assert!(loaded.iter().any(|region| region.contains(partition.entry)));
+    }
+    for (index, (region, owner)) in owned.iter().enumerate() {
+        for (other, other_owner) in &owned[..index] {
+            assert!(owner == other_owner || !region.overlaps(*other), "{region} has two owners");
+        }
+    }
+    let count = cpus.len();
+    cpus.sort_unstable();
+    cpus.dedup();
+    assert_eq!(cpus.len(), count, "a CPU has two owners");
+    let count = interrupts.len();
+    interrupts.sort_unstable();
+    interrupts.dedup();
+    assert_eq!(interrupts.len(), count, "an interrupt has two owners");
+}
+
+#[test]
+fn mutated_trees_do_no_harm() {
+    // Miri takes some seconds for each.
+    let rounds = if cfg!(miri) { 8 } else { 10_000 };
+    let demo = demo();
+    let mut random = Random(0x5eed_0001);
+    let mut counts = [0; 3];
+    for round in 0..rounds {
+        for (index, (board, mutate_board)) in
+            [(VIRT, true), (VIRT, false), (SHARING, true), (VIRT_V2, true)].into_iter().enumerate()
+        {
+            if index > 1 && round % 4 != 0 {
+                continue;
+            }
+            let (mut board, mut manifest) = (board.to_vec(), demo.clone());
+            random.mutate(if mutate_board { &mut board } else { &mut manifest });
+            let (gate, valid) = survive(&board, &manifest);
+            counts[0] += 1;
+            counts[1] += usize::from(gate);
+            counts[2] += usize::from(valid);
+        }
+    }
+    println!("{} trees, {} through the gate, {} made a plan", counts[0], counts[1], counts[2]);
+    assert!(cfg!(miri) || (counts[1] > counts[0] / 3 && counts[2] > counts[0] / 8), "{counts:?}");
+}

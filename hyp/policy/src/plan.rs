@@ -1,0 +1,139 @@
+//! The checked manifest: what each partition will own, down to the last address.
+//!
+//! A [`Plan`] exists only if the whole manifest passed every check, so that nothing after it asks again.
+//! Fields are plain data: a partition is rebuilt from its plan whenever it restarts.
+
+use alloc::vec::Vec;
+
+use crate::addr::{Ipa, Pa, Region};
+use crate::irq::{IntId, Trigger};
+use crate::stage2::Kind;
+
+/// Everything that will run on the machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Plan<'a> {
+    /// The partitions, in the order of the manifest. Partition `n` has VMID `n + 1`.
+    pub partitions: Vec<PartitionPlan<'a>>,
+}
+
+/// The most partitions that one manifest may hold.
+pub const MAX_PARTITIONS: usize = 32;
+/// The most physical CPUs that the hypervisor uses.
+pub const MAX_CPUS: usize = 64;
+/// The most vCPUs of one partition: as many as one cluster's Aff0 and a 16-bit target list can name.
+pub const MAX_VCPUS: usize = 16;
+
+/// What one partition owns and starts with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartitionPlan<'a> {
+    /// Name of its node.
+    pub name: &'a str,
+    /// What kind of guest it is.
+    pub os: OsType,
+    /// Its physical CPUs as indices into `Platform::cpus`; the position is the vCPU's number.
+    pub cpus: Vec<usize>,
+    /// Its memory.
+    pub memory: Vec<MemoryWindow>,
+    /// Devices passed through to it.
+    pub devices: Vec<DeviceWindow<'a>>,
+    /// Interrupts of those devices, each an SPI.
+    pub interrupts: Vec<OwnedInterrupt>,
+    /// Its emulated PL011.
+    pub console: Option<VirtualUart>,
+    /// What is copied into its memory before it starts, in this order.
+    pub segments: Vec<Segment<'a>>,
+    /// Where its first vCPU starts.
+    pub entry: Ipa,
+    /// Where its device tree is put; its size is the space kept for it.
+    pub dtb: Region<Ipa>,
+    /// Where its ramdisk ends up, exact size.
+    pub ramdisk: Option<Region<Ipa>>,
+    /// The kernel's command line.
+    pub bootargs: Option<&'a str>,
+}
+
+/// The value of `os,type`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OsType {
+    /// Linux: arm64 boot protocol.
+    Linux,
+    /// FreeRTOS.
+    FreeRtos,
+    /// Anything else that starts at EL1 with its device tree in x0.
+    Bare,
+}
+
+/// RAM of a partition: `size` bytes at `ipa`, found at `pa`. All multiples of 4 KiB.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MemoryWindow {
+    /// Where the guest sees it.
+    pub ipa: Ipa,
+    /// Where it is.
+    pub pa: Pa,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// One register block of a device passed through. All multiples of 4 KiB.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DeviceWindow<'a> {
+    /// Path of the device's node in the board's tree.
+    pub path: &'a str,
+    /// Where the guest sees it.
+    pub ipa: Ipa,
+    /// Where it is.
+    pub pa: Pa,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// An SPI that belongs to a partition and arrives from real hardware.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OwnedInterrupt {
+    /// The interrupt; the guest sees it under the same number.
+    pub intid: IntId,
+    /// Its trigger as the board's tree says.
+    pub trigger: Trigger,
+}
+
+/// An emulated PL011.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VirtualUart {
+    /// One page of registers.
+    pub registers: Region<Ipa>,
+    /// Its interrupt, an SPI, level.
+    pub intid: IntId,
+}
+
+/// Bytes of a payload and where they go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Segment<'a> {
+    /// Name of the payload in the bundle.
+    pub payload: &'a str,
+    /// First byte within the payload.
+    pub offset: u64,
+    /// Bytes copied from the payload.
+    pub file_size: u64,
+    /// Where they go.
+    pub ipa: Ipa,
+    /// Bytes that the segment occupies, at least `file_size`; the rest is zeroed.
+    pub memory_size: u64,
+}
+
+impl PartitionPlan<'_> {
+    /// Where `ipa` is, if it is RAM: from there to the end of its memory window.
+    #[must_use]
+    pub fn locate(&self, ipa: Ipa) -> Option<Region<Pa>> {
+        self.memory.iter().find_map(|window| {
+            let offset = ipa.raw().checked_sub(window.ipa.raw())?;
+            Region::new(Pa::new(window.pa.raw().checked_add(offset)?), window.size.checked_sub(offset)?)
+        })
+    }
+
+    /// Everything that is mapped at stage 2: IPA, PA, size, kind.
+    pub fn mappings(&self) -> impl Iterator<Item = (Ipa, Pa, u64, Kind)> + '_ {
+        let memory = self.memory.iter().map(|window| (window.ipa, window.pa, window.size, Kind::Memory));
+        let devices = self.devices.iter().map(|window| (window.ipa, window.pa, window.size, Kind::Device));
+        memory.chain(devices)
+    }
+}

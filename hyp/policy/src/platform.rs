@@ -1,0 +1,383 @@
+//! The machine as its firmware describes it: what there is to be divided.
+//!
+//! Made once from the firmware's device tree, at boot by the hypervisor and on the desk by the host tool,
+//! so that both check a manifest against the same facts.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::addr::{Ipa, Pa, Region};
+use crate::irq::IntId;
+use crate::tree::{GicInterrupt, Node, Tree};
+
+#[cfg(test)]
+mod tests;
+
+/// One physical CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PlatformCpu {
+    /// Affinity fields of MPIDR_EL1, as in the node's `reg` (Arm ARM DDI 0487, D19.2.100).
+    pub mpidr: u64,
+    /// How it is started; `None` where the tree names no method that Bulkhead knows.
+    pub enable_method: Option<EnableMethod>,
+}
+
+/// How a secondary CPU is started (device-tree specification 3.8).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EnableMethod {
+    /// PSCI CPU_ON through the platform's conduit.
+    Psci,
+    /// Write the entry address to this location and send an event.
+    SpinTable {
+        /// `cpu-release-addr`.
+        release: Pa,
+    },
+}
+
+/// The instruction that reaches PSCI firmware.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Conduit {
+    /// `SMC #0`.
+    Smc,
+    /// `HVC #0`: a hypervisor runs below this one.
+    Hvc,
+}
+
+/// The interrupt controller.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Gic {
+    /// GICv3 or later in GICv3 mode.
+    V3 {
+        /// GICD frame.
+        distributor: Region<Pa>,
+        /// GICR regions, each an array of redistributors.
+        redistributors: Vec<Region<Pa>>,
+    },
+    /// GICv2 with virtualization extensions.
+    V2 {
+        /// GICD frame.
+        distributor: Region<Pa>,
+        /// GICC frame.
+        cpu_interface: Region<Pa>,
+        /// GICH frame.
+        hypervisor_interface: Region<Pa>,
+        /// GICV frame, which a guest gets as its GICC.
+        virtual_interface: Region<Pa>,
+    },
+}
+
+/// Bytes that one redistributor of a GICv3 takes: RD_base and SGI_base (IHI 0069, 12.10).
+pub const GICR_STRIDE: u64 = 0x2_0000;
+
+impl Gic {
+    /// The frames that a guest with this many vCPUs sees, where the board has its own: GICD, then GICR (one
+    /// region for all) or GICC.
+    pub fn guest_frames(&self, vcpus: usize) -> impl Iterator<Item = (&'static str, Region<Ipa>)> + use<> {
+        let (distributor, name, second, size) = match self {
+            Self::V3 { distributor, redistributors } => {
+                let first = redistributors.first().map_or(distributor.start(), |region| region.start());
+                (distributor, "GICR", first, GICR_STRIDE.saturating_mul(vcpus as u64))
+            }
+            Self::V2 { distributor, cpu_interface, virtual_interface, .. } => {
+                let size = cpu_interface.size().min(virtual_interface.size());
+                (distributor, "GICC", cpu_interface.start(), size)
+            }
+        };
+        let frames = [("GICD", distributor.start(), distributor.size()), (name, second, size)];
+        let region = |start: Pa, size| Region::new(Ipa::new(start.raw()), size);
+        frames.into_iter().filter_map(move |(name, start, size)| Some((name, region(start, size)?)))
+    }
+}
+
+/// A serial port that the hypervisor can print on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Uart<'a> {
+    /// Path of its node.
+    pub path: &'a str,
+    /// Which programming model it has.
+    pub model: UartModel,
+    /// Its registers.
+    pub registers: Region<Pa>,
+    /// Its interrupt.
+    pub intid: Option<IntId>,
+}
+
+/// Programming model of a serial port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UartModel {
+    /// Arm PrimeCell PL011 (DDI 0183).
+    Pl011,
+}
+
+/// Memory that no partition may get, and why.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reservation<'a> {
+    /// The memory.
+    pub region: Region<Pa>,
+    /// What it holds, for messages: a node's name, or "the hypervisor", "the bundle", "the firmware's tree".
+    pub holder: &'a str,
+}
+
+/// The machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Platform<'a> {
+    /// RAM, sorted by address, without overlap.
+    pub ram: Vec<Region<Pa>>,
+    /// What of the RAM is taken: `/memreserve/`, `/reserved-memory`, and what the caller added.
+    pub reserved: Vec<Reservation<'a>>,
+    /// CPUs in the order of the tree; a CPU number in a manifest is an index into this.
+    pub cpus: Vec<PlatformCpu>,
+    /// Interrupt controller.
+    pub gic: Gic,
+    /// Path of the interrupt controller's node.
+    pub gic_path: &'a str,
+    /// The GIC's maintenance interrupt, a PPI.
+    pub maintenance: IntId,
+    /// The EL1 virtual timer's interrupt, a PPI.
+    pub virtual_timer: IntId,
+    /// The EL1 physical timer's interrupt, a PPI.
+    pub physical_timer: IntId,
+    /// The PMU's overflow interrupt where it is a PPI.
+    pub pmu: Option<IntId>,
+    /// The serial port named by `/chosen/stdout-path`, or else the first known one.
+    pub uart: Option<Uart<'a>>,
+    /// How PSCI firmware is called, where there is any.
+    pub psci: Option<Conduit>,
+}
+
+/// What the firmware's tree lacks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PlatformError<'a> {
+    /// Path of the node that is incomplete; the root's where a node is missing.
+    pub path: &'a str,
+    /// What is wrong with it.
+    pub message: &'static str,
+}
+
+impl fmt::Display for PlatformError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+impl core::error::Error for PlatformError<'_> {}
+
+/// PPIs by their number in a device tree, where the tree does not name them (Base System Architecture,
+/// DEN 0094, "Interrupts"): GIC maintenance (INTID 25).
+const MAINTENANCE_PPI: u8 = 9;
+
+/// `compatible` strings of a GICv2 with virtualization extensions (Linux binding `arm,gic`).
+const GIC_V2: [&str; 3] = ["arm,gic-400", "arm,cortex-a15-gic", "arm,cortex-a7-gic"];
+
+/// The nodes that matter, found in one pass.
+#[derive(Default)]
+struct Found<'a> {
+    gic: Option<(Node<'a>, bool)>,
+    timer: Option<Node<'a>>,
+    pmu: Option<Node<'a>>,
+    psci: Option<Node<'a>>,
+    uart: Option<Node<'a>>,
+}
+
+impl<'a> Found<'a> {
+    fn new(tree: &'a Tree<'a>) -> Self {
+        let mut found = Self::default();
+        for node in tree.nodes() {
+            let Some(compatible) = node.property("compatible") else { continue };
+            for name in compatible.strings() {
+                let slot = match name {
+                    "arm,gic-v3" => {
+                        found.gic.get_or_insert((node, true));
+                        continue;
+                    }
+                    name if GIC_V2.contains(&name) => {
+                        found.gic.get_or_insert((node, false));
+                        continue;
+                    }
+                    "arm,armv8-timer" => &mut found.timer,
+                    // Any core's own name, such as arm,cortex-a72-pmu.
+                    name if name.ends_with("-pmu") || name == "arm,armv8-pmuv3" => &mut found.pmu,
+                    "arm,psci-0.2" | "arm,psci-1.0" => &mut found.psci,
+                    "arm,pl011" if node.is_enabled() => &mut found.uart,
+                    _ => continue,
+                };
+                slot.get_or_insert(node);
+            }
+        }
+        found
+    }
+}
+
+/// The PPI with this position among the node's interrupts.
+fn ppi(node: Node<'_>, position: usize) -> Option<IntId> {
+    match node.interrupts().nth(position)??.1.gic()? {
+        GicInterrupt::Ppi(number, _) if number < 16 => Some(IntId::ppi(number as u8)),
+        _ => None,
+    }
+}
+
+impl<'a> Platform<'a> {
+    /// Reads the machine from its firmware's tree. The caller adds to [`Platform::reserved`] what it knows
+    /// itself: the hypervisor, the bundle, the tree.
+    ///
+    /// # Errors
+    ///
+    /// Names the node that is missing or incomplete: memory, CPUs, a GIC that Bulkhead knows or the timer.
+    pub fn from_tree(tree: &'a Tree<'a>) -> Result<Self, PlatformError<'a>> {
+        let missing = |message| PlatformError { path: "/", message };
+        let found = Found::new(tree);
+        let ram = ram(tree)?;
+        if ram.is_empty() {
+            return Err(missing("there is no memory node"));
+        }
+        let (gic_node, v3) = found.gic.ok_or(missing("there is no GICv3 and no GICv2"))?;
+        let gic = gic(gic_node, v3)?;
+        let maintenance = if gic_node.property("interrupts").is_none() {
+            IntId::ppi(MAINTENANCE_PPI)
+        } else {
+            let message = "its maintenance interrupt is no PPI";
+            ppi(gic_node, 0).ok_or(PlatformError { path: gic_node.path(), message })?
+        };
+        let timer = found.timer.ok_or(missing("there is no arm,armv8-timer"))?;
+        // Secure physical, non-secure physical, virtual, hypervisor (Linux binding `arm,arch_timer`).
+        let timer_ppi =
+            |position, message| ppi(timer, position).ok_or(PlatformError { path: timer.path(), message });
+        let conduit = |node: Node<'_>| match node.property("method")?.string()? {
+            "smc" => Some(Conduit::Smc),
+            "hvc" => Some(Conduit::Hvc),
+            _ => None,
+        };
+        let cpus = cpus(tree)?;
+        if cpus.is_empty() {
+            return Err(missing("there is no CPU node"));
+        }
+        Ok(Self {
+            reserved: reserved(tree, &ram)?,
+            ram,
+            cpus,
+            gic,
+            gic_path: gic_node.path(),
+            maintenance,
+            virtual_timer: timer_ppi(2, "its third interrupt, the virtual timer's, is no PPI")?,
+            physical_timer: timer_ppi(1, "its second interrupt, the physical timer's, is no PPI")?,
+            pmu: found.pmu.and_then(|node| ppi(node, 0)),
+            uart: tree.stdout().and_then(uart).or_else(|| found.uart.and_then(uart)),
+            psci: found.psci.and_then(conduit),
+        })
+    }
+}
+
+/// All memory nodes (3.4), sorted; what touches or overlaps becomes one.
+fn ram<'a>(tree: &'a Tree<'a>) -> Result<Vec<Region<Pa>>, PlatformError<'a>> {
+    let mut ram: Vec<Region<Pa>> = Vec::new();
+    for node in tree.root().children() {
+        let is_memory = node.property("device_type").and_then(|kind| kind.string()) == Some("memory");
+        if !is_memory || !node.is_enabled() {
+            continue;
+        }
+        for (address, size) in node.raw_reg().filter(|&(_, size)| size != 0) {
+            let message = "its reg runs past the end of the address space";
+            ram.push(
+                Region::new(Pa::new(address), size).ok_or(PlatformError { path: node.path(), message })?,
+            );
+        }
+    }
+    ram.sort_unstable();
+    let mut merged: Vec<Region<Pa>> = Vec::with_capacity(ram.len());
+    for region in ram {
+        if let Some(last) = merged.last_mut()
+            && region.start().raw() <= last.last().raw().saturating_add(1)
+        {
+            let end = region.last().raw().max(last.last().raw());
+            let size = end.wrapping_sub(last.start().raw()).saturating_add(1);
+            *last = Region::new(last.start(), size).unwrap_or(*last);
+        } else {
+            merged.push(region);
+        }
+    }
+    Ok(merged)
+}
+
+/// `/memreserve/` entries and the fixed regions of `/reserved-memory` (3.5) that lie in RAM. One that cannot be
+/// read is an error: passing it over would give away what the firmware still uses.
+fn reserved<'a>(tree: &'a Tree<'a>, ram: &[Region<Pa>]) -> Result<Vec<Reservation<'a>>, PlatformError<'a>> {
+    let mut reserved: Vec<_> = tree
+        .reservations()
+        .filter_map(|(address, size)| Region::new(Pa::new(address), size))
+        .map(|region| Reservation { region, holder: "the firmware (/memreserve/)" })
+        .collect();
+    let nodes = tree.root().child("reserved-memory").into_iter().flat_map(Node::children);
+    for node in nodes.filter(|node| node.is_enabled()) {
+        let mut raw = node.raw_reg();
+        for region in node.reg() {
+            match (raw.next(), region) {
+                (Some((_, 0)), _) => {}
+                (_, Some(region)) => reserved.push(Reservation { region, holder: node.path() }),
+                (_, None) => {
+                    let message = "its reg cannot be read, so what it reserves is not known";
+                    return Err(PlatformError { path: node.path(), message });
+                }
+            }
+        }
+    }
+    reserved.retain(|entry| ram.iter().any(|ram| ram.overlaps(entry.region)));
+    Ok(reserved)
+}
+
+fn cpus<'a>(tree: &'a Tree<'a>) -> Result<Vec<PlatformCpu>, PlatformError<'a>> {
+    tree.cpus()
+        .map(|node| {
+            let message = "it has no reg";
+            let (mpidr, _) = node.raw_reg().next().ok_or(PlatformError { path: node.path(), message })?;
+            Ok(PlatformCpu { mpidr, enable_method: enable_method(node) })
+        })
+        .collect()
+}
+
+fn enable_method(node: Node<'_>) -> Option<EnableMethod> {
+    // The method may stand in /cpus for all of them (3.8.1).
+    let method = node.property("enable-method").or_else(|| node.parent()?.property("enable-method"))?;
+    match method.string()? {
+        "psci" => Some(EnableMethod::Psci),
+        "spin-table" => {
+            let address = node.property("cpu-release-addr")?;
+            // 64 bits by the specification; Linux takes 32 too.
+            let release = address.u64().or_else(|| address.u32().map(u64::from))?;
+            Some(EnableMethod::SpinTable { release: Pa::new(release) })
+        }
+        _ => None,
+    }
+}
+
+/// Frames by their order in `reg` (Linux bindings `arm,gic-v3` and `arm,gic`).
+fn gic(node: Node<'_>, v3: bool) -> Result<Gic, PlatformError<'_>> {
+    let error = |message| PlatformError { path: node.path(), message };
+    let mut frames = node.reg();
+    let mut frame = |message| frames.next().flatten().ok_or(error(message));
+    let distributor = frame("its reg has no GICD frame")?;
+    if !v3 {
+        return Ok(Gic::V2 {
+            distributor,
+            cpu_interface: frame("its reg has no GICC frame")?,
+            hypervisor_interface: frame("its reg has no GICH frame; it cannot be virtualized")?,
+            virtual_interface: frame("its reg has no GICV frame; it cannot be virtualized")?,
+        });
+    }
+    let count = node.property("#redistributor-regions").and_then(|count| count.u32()).unwrap_or(1);
+    let redistributors: Vec<_> = frames.map_while(|frame| frame).take(count as usize).collect();
+    if redistributors.is_empty() {
+        return Err(error("its reg has no GICR region"));
+    }
+    Ok(Gic::V3 { distributor, redistributors })
+}
+
+fn uart(node: Node<'_>) -> Option<Uart<'_>> {
+    if !node.is_compatible("arm,pl011") {
+        return None;
+    }
+    let intid = node.interrupts().next().flatten().and_then(|(_, cells)| match cells.gic()? {
+        GicInterrupt::Spi(number, _) => IntId::spi(number),
+        GicInterrupt::Ppi(..) => None,
+    });
+    Some(Uart { path: node.path(), model: UartModel::Pl011, registers: node.reg().next()??, intid })
+}

@@ -1,0 +1,645 @@
+//! The interrupt controller that a partition sees.
+//!
+//! One [`Vgic`] a partition, under one lock. Interrupts live in banks of bit masks; those that a vCPU may take
+//! now are *resident* in list registers, where the hardware changes their state without an exit. So the list
+//! registers hold the truth about a resident interrupt, and only the CPU that has them can ask: it does so
+//! when it must ([`Vgic::synchronize`]), and other vCPUs ask it by a kick. Nobody waits at EL2: a read that needs
+//! another CPU's list registers is retried by re-executing the guest's instruction.
+//!
+//! List register 0 belongs to the virtual timer, so that its interrupt is one register write.
+
+pub mod bank;
+pub mod distributor;
+pub mod list_register;
+pub mod redistributor;
+
+use alloc::vec::Vec;
+
+use self::bank::{Bank, bits, mask};
+use self::list_register::ListRegister;
+use crate::irq::{IntId, Trigger};
+use crate::machine::{Machine, Maintenance};
+
+/// The most list registers that a GIC has.
+const LIST_REGISTERS: usize = 16;
+
+/// What one vCPU has to itself.
+#[derive(Clone, Debug)]
+struct Private {
+    /// SGIs and PPIs.
+    bank: Bank,
+    /// The interrupt in each list register, by what was last written there.
+    slots: [Option<Slot>; LIST_REGISTERS],
+    /// Another vCPU changed something that is resident here.
+    resync: bool,
+    /// vCPUs whose list registers this one's retried read waits for.
+    awaiting: u16,
+    /// The read being retried has had its answer prepared.
+    asked: bool,
+    /// GICR_WAKER.ProcessorSleep.
+    asleep: bool,
+    /// What the machine was last told.
+    maintenance: Maintenance,
+    /// MPIDR affinity, for SGIs and GICR_TYPER.
+    affinity: u8,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    intid: IntId,
+    hardware: bool,
+    /// Pending by a latched event rather than by the level of an emulated line.
+    latched: bool,
+}
+
+/// How a register access ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// With this value.
+    Value(u64),
+    /// Not yet: re-execute the instruction.
+    Retry,
+}
+
+/// The interrupt controller of one partition.
+#[derive(Clone, Debug)]
+pub struct Vgic {
+    /// GICD_CTLR.EnableGrp0 and EnableGrp1.
+    groups: u32,
+    /// SPIs, bank `n` holding INTIDs `32 * (n + 1)` onwards.
+    shared: Vec<Bank>,
+    vcpus: Vec<Private>,
+    virtual_timer: IntId,
+}
+
+impl Vgic {
+    /// A controller with INTIDs below `32 * words` (1 ≤ `words` ≤ 32) for `vcpus` vCPUs, each having the SGIs and
+    /// the PPIs in `ppis` (bit mask of INTIDs 16–31). All come from hardware.
+    #[must_use]
+    pub fn new(words: usize, vcpus: usize, ppis: u32, virtual_timer: IntId) -> Self {
+        let mut private = Bank::new(0);
+        private.owned = 0xffff | ppis;
+        private.hardware = ppis;
+        let vcpu = |affinity| Private {
+            bank: private.clone(),
+            slots: [None; LIST_REGISTERS],
+            resync: false,
+            awaiting: 0,
+            asked: false,
+            asleep: true,
+            maintenance: Maintenance::default(),
+            affinity,
+        };
+        Self {
+            groups: 0,
+            shared: (1..words.min(32)).map(|word| Bank::new(word as u16)).collect(),
+            vcpus: (0..vcpus.min(16)).map(|n| vcpu(n as u8)).collect(),
+            virtual_timer,
+        }
+    }
+
+    /// Gives the partition an SPI from hardware.
+    pub fn own_hardware(&mut self, intid: IntId, trigger: Trigger) {
+        if let Some((bank, bit)) = self.shared_bit(intid) {
+            bank.owned |= mask(bit);
+            bank.hardware |= mask(bit);
+            if trigger == Trigger::Edge {
+                bank.edge |= mask(bit);
+            }
+        }
+    }
+
+    /// Gives the partition a level-triggered SPI of an emulated device.
+    pub fn own_emulated(&mut self, intid: IntId) {
+        if let Some((bank, bit)) = self.shared_bit(intid) {
+            bank.owned |= mask(bit);
+        }
+    }
+
+    /// Back to power-on state, every physical interrupt of the partition disabled and inactive. No vCPU runs.
+    pub fn reset<M: Machine>(&mut self, machine: &mut M) {
+        self.groups = 0;
+        for bank in &mut self.shared {
+            machine.set_enabled(0, bank.word(), bank.hardware, false);
+            for bit in bits(bank.hardware) {
+                if let Some(intid) = bank.intid(bit) {
+                    machine.deactivate(intid);
+                }
+            }
+            bank.reset();
+        }
+    }
+
+    /// Starts vCPU `vcpu` on this CPU with its private interrupts in reset state and its list registers empty.
+    pub fn start_vcpu<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
+        let Some(private) = self.vcpus.get_mut(vcpu) else { return };
+        private.bank.reset();
+        private.slots = [None; LIST_REGISTERS];
+        private.resync = false;
+        private.awaiting = 0;
+        private.asked = false;
+        private.asleep = true;
+        private.maintenance = Maintenance::default();
+        machine.set_maintenance(private.maintenance);
+        for n in 0..machine.list_registers() {
+            machine.write_list_register(n, None);
+        }
+        machine.set_enabled(vcpu, 0, private.bank.hardware, false);
+        for bit in bits(private.bank.hardware) {
+            if let Some(intid) = private.bank.intid(bit) {
+                machine.deactivate(intid);
+            }
+        }
+        self.refill(machine, vcpu);
+    }
+
+    /// Stops vCPU `vcpu` on this CPU: what its list registers held goes back to the banks, its private interrupts
+    /// are disabled.
+    pub fn stop_vcpu<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
+        self.unload(machine, vcpu);
+        for word in 0..self.shared.len() {
+            let Some(bank) = self.shared.get_mut(word) else { continue };
+            // An interrupt that the vCPU took and never ended would stay active for ever.
+            for bit in bits(bank.active) {
+                if bank.home_of(bit) == vcpu {
+                    bank.active &= !mask(bit);
+                    if bank.in_service & mask(bit) != 0 {
+                        bank.in_service &= !mask(bit);
+                        if let Some(intid) = bank.intid(bit) {
+                            machine.deactivate(intid);
+                        }
+                    }
+                }
+            }
+        }
+        machine.set_timer_list_register(None);
+        if let Some(private) = self.vcpus.get_mut(vcpu) {
+            machine.set_enabled(vcpu, 0, private.bank.hardware, false);
+            private.asleep = true;
+            private.resync = false;
+            // Nobody may wait for a CPU that is off.
+            self.answer(vcpu);
+        }
+    }
+
+    /// A physical interrupt of the partition was acknowledged on the CPU of `vcpu` and its priority dropped. `running`
+    /// says whether the vCPU is on.
+    pub fn hardware_interrupt<M: Machine>(&mut self, machine: &mut M, vcpu: usize, running: bool, intid: IntId) {
+        let Some((bank, bit)) = self.bank_bit(vcpu, intid) else {
+            machine.deactivate(intid);
+            return;
+        };
+        if bank.hardware & mask(bit) == 0 {
+            machine.deactivate(intid);
+            return;
+        }
+        bank.latched |= mask(bit);
+        bank.in_service |= mask(bit);
+        let target = bank.place_of(vcpu, bit);
+        if running || target != vcpu {
+            self.deliver(machine, Some(vcpu), target);
+        }
+    }
+
+    /// The line of an emulated device rises or falls. `current` is the vCPU of this partition that this CPU
+    /// runs, if any.
+    pub fn set_line<M: Machine>(&mut self, machine: &mut M, current: Option<usize>, intid: IntId, level: bool) {
+        let Some((bank, bit)) = self.shared_bit(intid) else { return };
+        let was = bank.line & mask(bit) != 0;
+        if was == level {
+            return;
+        }
+        if level {
+            bank.line |= mask(bit);
+            let target = bank.place_of(0, bit);
+            self.deliver(machine, current, target);
+        } else {
+            bank.line &= !mask(bit);
+            self.recall(machine, current, bank_index(intid), mask(bit));
+        }
+    }
+
+    /// Sends an SGI as a write of `value` to ICC_SGI1R_EL1 or ICC_SGI0R_EL1 does (IHI 0069, 12.2.20): `group1` says which.
+    pub fn send_sgi<M: Machine>(&mut self, machine: &mut M, vcpu: usize, value: u64, group1: bool) {
+        let intid = IntId::sgi((value >> 24) as u8);
+        let broadcast = value & (1 << 40) != 0;
+        let range = (value >> 44) & 0xf;
+        let affinity321 = value & 0x00ff_00ff_00ff_0000 & !(0xf << 44) & !(1 << 40);
+        // vCPUs have Aff3.Aff2.Aff1 = 0 and Aff0 below 16, so other clusters and ranges name nobody.
+        let targets = if broadcast {
+            !(1_u32.wrapping_shl(vcpu as u32))
+        } else if affinity321 == 0 && range == 0 {
+            value as u32 & 0xffff
+        } else {
+            0
+        };
+        for target in bits(targets & 0xffff) {
+            let Some(private) = self.vcpus.get_mut(target) else { break };
+            let sgi = mask(intid.raw() as usize);
+            // An SGI of the other group is not generated (IHI 0069, 4.6: SGI generation and groups).
+            if (private.bank.group1 & sgi != 0) != group1 {
+                continue;
+            }
+            private.bank.latched |= sgi;
+            self.deliver(machine, Some(vcpu), target);
+        }
+    }
+
+    /// Ends an interrupt that may have no list register: a trapped write to ICC_DIR_EL1.
+    pub fn deactivate<M: Machine>(&mut self, machine: &mut M, vcpu: usize, intid: IntId) {
+        if !machine.splits_deactivation() {
+            return;
+        }
+        self.unload(machine, vcpu);
+        self.end(machine, vcpu, intid);
+        self.refill(machine, vcpu);
+    }
+
+    /// Brings the list registers of this CPU up to date: after a kick, and on a maintenance interrupt.
+    pub fn refill<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
+        let Some(private) = self.vcpus.get_mut(vcpu) else { return };
+        if private.resync {
+            self.synchronize(machine, vcpu);
+            return;
+        }
+        let ends = if private.maintenance.active_spilled { machine.take_eoi_count() } else { 0 };
+        for _ in 0..ends {
+            // EOIs arrive in order of priority: the highest-priority active interrupt without a list register.
+            let Some(intid) = self.spilled_active(vcpu).map(|(intid, _)| intid) else { break };
+            if !machine.splits_deactivation() {
+                self.end(machine, vcpu, intid);
+            }
+        }
+        self.fill(machine, vcpu);
+    }
+
+    /// Takes everything out of this CPU's list registers into the banks, and fills them anew. Answers those
+    /// that wait for it.
+    pub fn synchronize<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
+        self.unload(machine, vcpu);
+        self.answer(vcpu);
+        self.fill(machine, vcpu);
+    }
+
+    /// Tells the vCPUs that wait for the list registers of `vcpu` that the banks have their contents.
+    fn answer(&mut self, vcpu: usize) {
+        for waiting in &mut self.vcpus {
+            waiting.awaiting &= !(mask(vcpu) as u16);
+        }
+        if let Some(private) = self.vcpus.get_mut(vcpu) {
+            private.resync = false;
+        }
+    }
+
+    /// Whether the effect of an earlier write is still on its way to another CPU (GICD_CTLR.RWP).
+    fn write_pending(&self) -> bool {
+        self.vcpus.iter().any(|vcpu| vcpu.resync)
+    }
+
+    /// The virtual timer's bit among the private interrupts.
+    fn timer_mask(&self) -> u32 {
+        mask(self.virtual_timer.raw() as usize)
+    }
+
+    /// The bank of `intid` as `vcpu` sees it, and the bit within.
+    fn bank_bit(&mut self, vcpu: usize, intid: IntId) -> Option<(&mut Bank, usize)> {
+        if intid.is_private() {
+            let private = self.vcpus.get_mut(vcpu)?;
+            Some((&mut private.bank, intid.raw() as usize))
+        } else {
+            self.shared_bit(intid)
+        }
+    }
+
+    fn shared_bit(&mut self, intid: IntId) -> Option<(&mut Bank, usize)> {
+        let bank = self.shared.get_mut(bank_index(intid))?;
+        Some((bank, (intid.raw() & 31) as usize))
+    }
+
+    /// Something became deliverable at `target`: place it here, or have the target's CPU do so.
+    fn deliver<M: Machine>(&mut self, machine: &mut M, current: Option<usize>, target: usize) {
+        if current == Some(target) {
+            self.fill(machine, target);
+        } else if target < self.vcpus.len() {
+            machine.kick(target);
+        }
+    }
+
+    /// The interrupts `changed` of shared bank `index` may no longer be where they are resident: have each such vCPU
+    /// look again.
+    fn recall<M: Machine>(&mut self, machine: &mut M, current: Option<usize>, index: usize, changed: u32) {
+        let Some(bank) = self.shared.get(index) else { return };
+        let mut vcpus = 0;
+        for bit in bits(bank.resident & changed) {
+            vcpus |= mask(bank.home_of(bit));
+        }
+        for vcpu in bits(vcpus) {
+            self.resynchronize(machine, current, vcpu);
+        }
+    }
+
+    /// Has `vcpu` take its list registers back into the banks and fill them anew, here or by a kick.
+    fn resynchronize<M: Machine>(&mut self, machine: &mut M, current: Option<usize>, vcpu: usize) {
+        if current == Some(vcpu) {
+            self.synchronize(machine, vcpu);
+        } else if let Some(private) = self.vcpus.get_mut(vcpu) {
+            private.resync = true;
+            machine.kick(vcpu);
+        }
+    }
+
+    /// An interrupt that is active in the banks comes to its end.
+    fn end<M: Machine>(&mut self, machine: &mut M, vcpu: usize, intid: IntId) {
+        if let Some((bank, bit)) = self.bank_bit(vcpu, intid) {
+            if bank.active & mask(bit) == 0 {
+                return;
+            }
+            bank.active &= !mask(bit);
+            if bank.in_service & mask(bit) != 0 && bank.latched & mask(bit) == 0 {
+                bank.in_service &= !mask(bit);
+                machine.deactivate(intid);
+            }
+        }
+    }
+
+    /// The list register in `slot` was found empty: its interrupt has been handled.
+    fn reap<M: Machine>(&mut self, machine: &mut M, vcpu: usize, slot: Slot) {
+        let Some((bank, bit)) = self.bank_bit(vcpu, slot.intid) else { return };
+        bank.forget_residence(mask(bit));
+        if bank.in_service & !bank.latched & mask(bit) != 0 {
+            bank.in_service &= !mask(bit);
+            if !slot.hardware {
+                machine.deactivate(slot.intid);
+            }
+        }
+    }
+
+    /// Notes which list registers the guest has emptied.
+    fn reap_all<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
+        let empty = machine.empty_list_registers();
+        for n in bits(empty & 0xffff) {
+            let Some(slot) = self.vcpus.get_mut(vcpu).and_then(|p| p.slots.get_mut(n)).and_then(Option::take) else {
+                continue;
+            };
+            self.reap(machine, vcpu, slot);
+        }
+    }
+
+    /// Takes everything out of this CPU's list registers into the banks.
+    fn unload<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
+        let timer = self.virtual_timer;
+        if let Some((bank, bit)) = self.bank_bit(vcpu, timer) {
+            bank.forget_residence(mask(bit));
+        }
+        for n in 0..machine.list_registers() {
+            let slot = self.slot_mut(vcpu, n).and_then(Option::take);
+            match (machine.read_list_register(n), slot) {
+                (Some(entry), slot) => {
+                    machine.write_list_register(n, None);
+                    self.take_back(machine, vcpu, entry, slot.is_none_or(|slot| slot.latched));
+                }
+                (None, Some(slot)) => self.reap(machine, vcpu, slot),
+                (None, None) => {}
+            }
+        }
+    }
+
+    /// What a list register held goes back to its bank; `latched` says whether pending must be remembered.
+    fn take_back<M: Machine>(&mut self, machine: &mut M, vcpu: usize, entry: ListRegister, latched: bool) {
+        let Some((bank, bit)) = self.bank_bit(vcpu, entry.intid) else { return };
+        let bit_mask = mask(bit);
+        bank.forget_residence(bit_mask);
+        if entry.hardware {
+            bank.in_service |= bit_mask;
+        }
+        if entry.active && bank.cancel_active & bit_mask == 0 {
+            bank.active |= bit_mask;
+            bank.set_home(bit, vcpu);
+        }
+        if entry.pending && latched && bank.cancel_pending & bit_mask == 0 {
+            bank.latched |= bit_mask;
+        }
+        bank.cancel_active &= !bit_mask;
+        bank.cancel_pending &= !bit_mask;
+        if bank.in_service & !bank.active & !bank.latched & bit_mask != 0 {
+            bank.in_service &= !bit_mask;
+            machine.deactivate(entry.intid);
+        }
+        let target = bank.place_of(vcpu, bit);
+        if bank.pending() & bit_mask != 0 && target != vcpu {
+            self.deliver(machine, Some(vcpu), target);
+        }
+    }
+
+    /// The deliverable interrupt of the highest priority at `vcpu`.
+    fn best_pending(&self, vcpu: usize) -> Option<(IntId, u8)> {
+        let private = self.vcpus.get(vcpu)?;
+        let mut best: Option<(IntId, u8)> = None;
+        let mut consider = |bank: &Bank, bit: usize| {
+            let priority = bank.priority_of(bit);
+            if best.is_none_or(|(_, other)| priority < other)
+                && let Some(intid) = bank.intid(bit)
+            {
+                best = Some((intid, priority));
+            }
+        };
+        for bit in bits(private.bank.deliverable(self.groups)) {
+            consider(&private.bank, bit);
+        }
+        for bank in &self.shared {
+            for bit in bits(bank.deliverable(self.groups)) {
+                if bank.target_of(bit) == vcpu {
+                    consider(bank, bit);
+                }
+            }
+        }
+        best
+    }
+
+    /// The active interrupt of the highest priority at `vcpu` that has no list register.
+    fn spilled_active(&self, vcpu: usize) -> Option<(IntId, u8)> {
+        let private = self.vcpus.get(vcpu)?;
+        let own = bits(private.bank.active & !private.bank.resident).map(|bit| (&private.bank, bit));
+        let shared = self.shared.iter().flat_map(|bank| bits(bank.active & !bank.resident).map(move |bit| (bank, bit)));
+        own.chain(shared.filter(|(bank, bit)| bank.home_of(*bit) == vcpu))
+            .filter_map(|(bank, bit)| Some((bank.intid(bit)?, bank.priority_of(bit))))
+            .min_by_key(|&(_, priority)| priority)
+    }
+
+    /// Puts what `vcpu` may take into this CPU's list registers, by priority.
+    fn fill<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
+        self.reap_all(machine, vcpu);
+        self.repend_resident(machine, vcpu);
+        let mut maintenance = Maintenance::default();
+        // What is active needs a list register to be ended in, but never the last one.
+        while let Some((intid, _)) = self.spilled_active(vcpu) {
+            match self.free_slot(machine, vcpu, intid, 1) {
+                Some(n) => self.load(machine, vcpu, n, intid),
+                None => {
+                    maintenance.active_spilled = true;
+                    break;
+                }
+            }
+        }
+        while let Some((intid, priority)) = self.best_pending(vcpu) {
+            let place = self
+                .free_slot(machine, vcpu, intid, 0)
+                .or_else(|| self.evict(machine, vcpu, intid, priority, &mut maintenance));
+            match place {
+                Some(n) => self.load(machine, vcpu, n, intid),
+                None => {
+                    maintenance.no_pending = true;
+                    break;
+                }
+            }
+        }
+        self.publish_timer(machine, vcpu);
+        if let Some(private) = self.vcpus.get_mut(vcpu)
+            && private.maintenance != maintenance
+        {
+            private.maintenance = maintenance;
+            machine.set_maintenance(maintenance);
+        }
+    }
+
+    /// An interrupt pended again while its list register holds it active becomes pending and active there.
+    fn repend_resident<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
+        for n in 0..machine.list_registers() {
+            let Some(slot) = self.vcpus.get(vcpu).and_then(|p| p.slots.get(n).copied().flatten()) else { continue };
+            let Some((bank, bit)) = self.bank_bit(vcpu, slot.intid) else { continue };
+            if bank.latched & bank.resident & mask(bit) == 0 {
+                continue;
+            }
+            let Some(mut entry) = machine.read_list_register(n) else { continue };
+            bank.latched &= !mask(bit);
+            bank.seen_pending |= mask(bit);
+            entry.pending = true;
+            if entry.hardware {
+                // Pending again by software while the physical interrupt is active: the guest's end of the first
+                // must not deactivate twice, so the physical one is deactivated at the very end, by EL2.
+                entry.hardware = false;
+                entry.notify_end = true;
+            }
+            machine.write_list_register(n, Some(entry));
+            if let Some(slot) = self.slot_mut(vcpu, n) {
+                *slot = Some(Slot { intid: entry.intid, hardware: entry.hardware, latched: true });
+            }
+        }
+    }
+
+    fn slot_mut(&mut self, vcpu: usize, n: usize) -> Option<&mut Option<Slot>> {
+        self.vcpus.get_mut(vcpu)?.slots.get_mut(n)
+    }
+
+    /// A list register for `intid` that is free, leaving `spare` others free.
+    fn free_slot<M: Machine>(&mut self, machine: &mut M, vcpu: usize, intid: IntId, spare: u32) -> Option<usize> {
+        let empty = machine.empty_list_registers() & 1_u32.wrapping_shl(machine.list_registers() as u32).wrapping_sub(1);
+        let used = self.vcpus.get(vcpu)?.slots.iter().enumerate();
+        let used = used.fold(0, |used, (n, slot)| if slot.is_some() { used | mask(n) } else { used });
+        let free = empty & !used;
+        if intid == self.virtual_timer {
+            return (free & 1 != 0).then_some(0);
+        }
+        let free = free & !1;
+        (free.count_ones() > spare).then(|| free.trailing_zeros() as usize)
+    }
+
+    /// Makes room for a pending interrupt of `priority`: takes out the pending interrupt of the lowest priority if
+    /// that is lower still, or, where none is pending, the active one of the lowest priority.
+    fn evict<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        vcpu: usize,
+        intid: IntId,
+        priority: u8,
+        maintenance: &mut Maintenance,
+    ) -> Option<usize> {
+        if intid == self.virtual_timer {
+            return None;
+        }
+        let mut pending: Option<(usize, ListRegister)> = None;
+        let mut active: Option<(usize, ListRegister)> = None;
+        for n in 1..machine.list_registers() {
+            let Some(entry) = machine.read_list_register(n) else { continue };
+            let lowest = if entry.pending { &mut pending } else { &mut active };
+            if lowest.is_none_or(|(_, other)| entry.priority > other.priority) {
+                *lowest = Some((n, entry));
+            }
+        }
+        let (n, entry) = match (pending, active) {
+            (Some((n, entry)), _) if entry.priority > priority && !entry.active => (n, entry),
+            (Some(_), _) | (None, None) => return None,
+            (None, Some(lowest)) => {
+                maintenance.active_spilled = true;
+                lowest
+            }
+        };
+        machine.write_list_register(n, None);
+        let slot = self.slot_mut(vcpu, n).and_then(Option::take);
+        self.take_back(machine, vcpu, entry, slot.is_none_or(|slot| slot.latched));
+        Some(n)
+    }
+
+    /// Moves `intid` from its bank into list register `n`.
+    fn load<M: Machine>(&mut self, machine: &mut M, vcpu: usize, n: usize, intid: IntId) {
+        let timer = self.virtual_timer;
+        let Some((bank, bit)) = self.bank_bit(vcpu, intid) else { return };
+        let bit_mask = mask(bit);
+        let active = bank.active & bit_mask != 0;
+        let latched = bank.latched & bit_mask != 0;
+        let in_service = bank.in_service & bit_mask != 0;
+        let pending = !active || latched;
+        // An active interrupt that is pending again as well cannot carry the hardware bit.
+        let hardware = in_service && !(active && pending);
+        let entry = ListRegister {
+            intid,
+            priority: bank.priority_of(bit),
+            group1: bank.group1 & bit_mask != 0,
+            pending,
+            active,
+            hardware,
+            // EL2 has something to do at the end: look at the line again, or deactivate the physical interrupt.
+            notify_end: !hardware && (in_service || bank.line & bit_mask != 0),
+        };
+        bank.active &= !bit_mask;
+        bank.latched &= !bit_mask;
+        bank.seen_active |= if active { bit_mask } else { 0 };
+        bank.seen_pending |= if pending { bit_mask } else { 0 };
+        machine.write_list_register(n, Some(entry));
+        if intid == timer && hardware {
+            // As the short path leaves it: the list register alone knows, so that the short path may go on.
+            bank.in_service &= !bit_mask;
+            return;
+        }
+        bank.resident |= bit_mask;
+        bank.set_home(bit, vcpu);
+        if let Some(slot) = self.slot_mut(vcpu, n) {
+            *slot = Some(Slot { intid, hardware, latched });
+        }
+    }
+
+    /// Tells the machine what its short path may do when the virtual timer fires.
+    fn publish_timer<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
+        let groups = self.groups;
+        let timer = self.virtual_timer;
+        let Some((bank, bit)) = self.bank_bit(vcpu, timer) else { return };
+        let bit_mask = mask(bit);
+        let group1 = bank.group1 & bit_mask != 0;
+        let enabled = bank.enabled & bit_mask != 0 && groups & if group1 { 2 } else { 1 } != 0;
+        let idle = (bank.latched | bank.active | bank.resident | bank.in_service) & bit_mask == 0;
+        machine.set_timer_list_register((enabled && idle).then(|| ListRegister {
+            intid: timer,
+            priority: bank.priority_of(bit),
+            group1,
+            pending: true,
+            active: false,
+            hardware: true,
+            notify_end: false,
+        }));
+    }
+}
+
+/// Index into the shared banks.
+fn bank_index(intid: IntId) -> usize {
+    (intid.raw() as usize >> 5).wrapping_sub(1)
+}

@@ -1,0 +1,46 @@
+//! Run-time of the bare guests: what a program needs to run at EL1 of QEMU `virt` and to give verdicts.
+//!
+//! Everything about the machine is compiled in (RAM, PL011, GICv3, PSCI by HVC) and nothing is read from a
+//! device tree, because that is what such images look like in the field: the same binary must run on the
+//! bare machine and in a partition. Threads run on SP_EL0 and exceptions on SP_EL1, so that a test may ruin
+//! its own stack and still be told about it.
+//!
+//! The functions are safe to call although they poke at registers: device accesses refuse addresses in RAM,
+//! memory accesses refuse the image itself, and [`write_sysreg!`] refuses registers that Rust's code or data
+//! depend on. What is left can disturb the test, not the meaning of the program.
+#![no_std]
+// Entry, vectors, register and device accesses of a guest that has no other layer below it.
+#![expect(unsafe_code, reason = "run-time of a bare-metal guest")]
+
+pub mod console;
+pub mod cpu;
+mod entry;
+pub mod exception;
+pub mod gic;
+pub mod memory;
+pub mod mmio;
+pub mod smccc;
+
+pub mod sysreg;
+pub mod time;
+pub mod verdict;
+
+pub use verdict::{Failure, Verdict};
+
+/// Makes `$main`, a `fn()`, the program: it is called on the boot CPU with MMU, caches, vectors and console
+/// ready and interrupts masked. When it returns, the machine is switched off.
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        #[unsafe(no_mangle)]
+        fn bulkhead_guest_main() {
+            let main: fn() = $main;
+            main();
+        }
+    };
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    verdict::abandon(info)
+}
