@@ -103,7 +103,8 @@ fn check_linux(target: &Target, linux: Source, checks: &mut Checks) {
     let given = Regex::new(r"(?m)^partition \d+ linux: cpus [\d ]+, (\d+) MiB").ok();
     let hypervisor = target.text(Source::HYPERVISOR);
     let given = given.and_then(|given| given.captures(&hypervisor)?[1].parse::<u64>().ok()).unwrap_or(0);
-    let seen = first(r"Linux is up: .*, (\d+) kB memory").and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0);
+    let seen =
+        first(r"Linux is up: .*, (\d+) kB memory").and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0);
     // MemTotal is what the kernel's own code and page array leave.
     let plausible = seen <= given * 1024 && seen >= given * 1024 * 8 / 10;
     checks.add(plausible, format!("Linux: {seen} kB of memory of the {given} MiB that it was given"));
@@ -220,7 +221,8 @@ mod tests {
     fn heartbeats_are_read() {
         let text = "hello\nheartbeat 1: ticks 1000, lost 0, late max 12 us\nlateness us: <1:3\n\
                     heartbeat 2: ticks 2000, lost 1, late max 900 us\nheartbeat 3: ti";
-        let expected = [Heartbeat { number: 1, lost: 0, late: 12 }, Heartbeat { number: 2, lost: 1, late: 900 }];
+        let expected =
+            [Heartbeat { number: 1, lost: 0, late: 12 }, Heartbeat { number: 2, lost: 1, late: 900 }];
         assert_eq!(parse_heartbeats(text), expected);
     }
 }

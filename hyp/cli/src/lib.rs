@@ -1,13 +1,18 @@
 //! The host tool of Bulkhead, as a library, so that the system tests build and start systems as it does.
 
+pub mod bench;
 pub mod board;
+pub mod demo;
 pub mod elf;
 pub mod initramfs;
 pub mod linux;
 pub mod say;
 pub mod screen;
+pub mod session;
 pub mod setup;
 pub mod symbolize;
 pub mod system;
 pub mod terminal;
+pub mod testing;
+pub mod trusted;
 pub mod workspace;

@@ -1,2 +1,303 @@
-//! The host tool.
-fn main() {}
+//! The command line of the host tool.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bulkhead::board::{Board, BoardName};
+use bulkhead::elf::TEXT_LIMIT;
+use bulkhead::setup::Need;
+use bulkhead::system::{self, Recipe, Refused};
+use bulkhead::testing::{self, Scope};
+use bulkhead::workspace::{HYPERVISOR, Noise, Workspace};
+use bulkhead::{bench, demo, say, session, setup, symbolize};
+use clap::{Args, Parser, Subcommand};
+
+/// Cuts one 64-bit Arm machine into partitions: builds, checks, runs and measures systems.
+#[derive(Parser)]
+#[command(name = "cargo bulkhead", bin_name = "cargo bulkhead", version)]
+#[command(
+    after_help = "Exit codes: 0 all is well, 1 something is wrong with what was looked at, 2 it could not \
+    be looked at.\n\nStart here: cargo bulkhead demo"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Linux beside FreeRTOS in QEMU, with all the set-up that it takes
+    #[command(
+        after_help = "Examples:\n  cargo bulkhead demo\n  cargo bulkhead demo --batch --seconds 30\n\n\
+        Keys: Ctrl-] moves the input to the next partition, Ctrl-\\ quits."
+    )]
+    Demo {
+        /// Needs no terminal: Linux loads its CPUs and powers off, FreeRTOS goes on; exits by verdict
+        #[arg(long)]
+        batch: bool,
+        /// How long Linux loads its CPUs
+        #[arg(long, value_name = "N", default_value_t = 10, requires = "batch")]
+        seconds: u64,
+    },
+    /// Build the hypervisor and a manifest's bundle
+    #[command(after_help = "Examples:\n  cargo bulkhead build partitions/systems/demo.dts\n  \
+        cargo bulkhead build mine.dts --payloads images --out boot\n\n\
+        Writes bulkhead.img, for the boot loader to start, and bundle.cpio, for it to pass as the initrd.")]
+    Build {
+        #[command(flatten)]
+        input: Input,
+        /// Where bulkhead.img and bundle.cpio go [default: target/bulkhead/MANIFEST's name]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Check a manifest as the hypervisor will at boot
+    #[command(after_help = "Examples:\n  cargo bulkhead check partitions/systems/demo.dts\n  \
+        cargo bulkhead check mine.dts --payloads images\n\n\
+        Exit codes: 0 it is accepted, 1 it is refused, 2 the check could not be made.")]
+    Check {
+        #[command(flatten)]
+        input: Input,
+    },
+    /// Build a system and start it in QEMU
+    #[command(after_help = "Examples:\n  cargo bulkhead run partitions/systems/demo.dts\n  \
+        cargo bulkhead run partitions/systems/pair.dts --batch --timeout 60\n  \
+        cargo bulkhead run mine.dts -- -d int -D qemu.log\n\n\
+        Keys: Ctrl-] moves the input to the next partition, Ctrl-\\ quits.")]
+    Run {
+        #[command(flatten)]
+        input: Input,
+        /// Needs no terminal: waits until the machine is off; exits by the guests' verdicts
+        #[arg(long)]
+        batch: bool,
+        /// Seconds that a batch run may take
+        #[arg(long, value_name = "S", default_value_t = 120, requires = "batch")]
+        timeout: u64,
+        /// More options for QEMU
+        #[arg(last = true, value_name = "QEMU ARGS")]
+        qemu: Vec<String>,
+    },
+    /// Run the tests; the last line is "N passed, N failed"
+    #[command(after_help = "Examples:\n  cargo bulkhead test\n  cargo bulkhead test host\n  \
+        cargo bulkhead test qemu pair")]
+    Test {
+        /// Which tests
+        #[arg(value_enum, default_value_t = Scope::All)]
+        scope: Scope,
+        /// Only tests whose names contain this, and no checks of the source
+        filter: Option<String>,
+    },
+    /// Count what the hypervisor costs and compare with what is recorded
+    #[command(after_help = "Examples:\n  cargo bulkhead bench\n  cargo bulkhead bench --record\n\n\
+        Exit codes: 0 nothing grew, 1 something grew, 2 it could not be measured.")]
+    Bench {
+        /// Write the new figures into partitions/bench/baseline.toml
+        #[arg(long)]
+        record: bool,
+    },
+    /// Turn the addresses of an EL2 fault's report into functions, files and lines
+    #[command(after_help = "Examples:\n  cargo bulkhead symbolize console.log\n  \
+        some-serial-program | cargo bulkhead symbolize\n\n\
+        The addresses are those of the hypervisor as the source tree builds it now.")]
+    Symbolize {
+        /// Console text [default: standard input]
+        file: Option<PathBuf>,
+        /// The hypervisor's ELF file, if it is not the one that the source tree builds
+        #[arg(long, value_name = "FILE")]
+        elf: Option<PathBuf>,
+    },
+}
+
+/// A manifest and what belongs to it.
+#[derive(Args)]
+struct Input {
+    /// The manifest's source, a .dts file
+    manifest: PathBuf,
+    /// A folder with payloads, after the manifest's own; may be given more than once
+    #[arg(long, value_name = "DIR")]
+    payloads: Vec<PathBuf>,
+    /// The machine
+    #[arg(long, value_enum, default_value = "qemu-virt")]
+    board: BoardName,
+    /// Another number of CPUs than the machine usually has
+    #[arg(long, value_name = "N")]
+    cpus: Option<u32>,
+    /// Another amount of RAM than the machine usually has, in MiB
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u32>,
+}
+
+impl Input {
+    fn recipe(self) -> Recipe {
+        let usual = self.board.board();
+        let cpus = self.cpus.unwrap_or(usual.cpus);
+        let memory = self.memory.unwrap_or(usual.memory);
+        let board = Board { cpus, memory, ..usual };
+        Recipe { payloads: self.payloads, ..Recipe::new(self.manifest, board) }
+    }
+}
+
+/// What a command found.
+#[derive(PartialEq, Eq)]
+enum Outcome {
+    Well,
+    Findings,
+}
+
+impl From<bool> for Outcome {
+    fn from(well: bool) -> Self {
+        if well { Self::Well } else { Self::Findings }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(Outcome::Well) => ExitCode::SUCCESS,
+        Ok(Outcome::Findings) => ExitCode::from(1),
+        Err(error) => {
+            say::error(format_args!("{error:#}"));
+            ExitCode::from(if error.is::<Refused>() { 1 } else { 2 })
+        }
+    }
+}
+
+fn run(command: Command) -> Result<Outcome> {
+    match command {
+        Command::Demo { batch, seconds } => run_demo(batch, seconds),
+        Command::Build { input, out } => run_build(input.recipe(), out),
+        Command::Check { input } => run_check(&input.recipe()),
+        Command::Run { input, batch, timeout, qemu } => {
+            let timeout = batch.then(|| Duration::from_secs(timeout));
+            run_system(&input.recipe(), timeout, &qemu)
+        }
+        Command::Test { scope, filter } => {
+            let tally = testing::run(&Workspace::load()?, scope, filter.as_deref())?;
+            println!("{} passed, {} failed", tally.passed, tally.failed);
+            Ok(Outcome::from(tally.failed == 0 && tally.passed > 0))
+        }
+        Command::Bench { record } => run_bench(record),
+        Command::Symbolize { file, elf } => run_symbolize(file, elf),
+    }
+}
+
+fn run_demo(batch: bool, seconds: u64) -> Result<Outcome> {
+    setup::ensure(&Need::ALL)?;
+    let workspace = Workspace::load()?;
+    let board = BoardName::QemuVirt.board();
+    if !batch {
+        let recipe = demo::recipe(&workspace, board);
+        return start(&workspace, &recipe, None, &[]);
+    }
+    let recipe = demo::test_recipe(&workspace, board, seconds);
+    let system = system::build(&workspace, &recipe, &workspace.output().join("demo-batch"), Noise::Shown)?;
+    let mut target = session::watched(&system, workspace.root())?;
+    let checks = demo::follow(&mut target, seconds);
+    println!();
+    for check in &checks {
+        println!("{} {}", if check.ok { "ok    " } else { "FAILED" }, check.found);
+    }
+    Ok(checks.iter().all(|check| check.ok).into())
+}
+
+fn run_build(recipe: Recipe, out: Option<PathBuf>) -> Result<Outcome> {
+    setup::ensure(&Need::ALL)?;
+    let workspace = Workspace::load()?;
+    let folder = out.unwrap_or_else(|| workspace.output().join(recipe.name()));
+    let hypervisor = system::build_hypervisor(&workspace, Noise::Shown)?;
+    let built = system::build(&workspace, &recipe, &folder, Noise::Shown)?;
+    println!("{}\n{}", built.image.display(), hypervisor.sizes.to_string().trim_end());
+    println!("{}\n  {} bytes", built.bundle.display(), std::fs::metadata(&built.bundle)?.len());
+    let fits = hypervisor.sizes.text_and_rodata <= TEXT_LIMIT;
+    if !fits {
+        say::error(format_args!(
+            "text and rodata may have {TEXT_LIMIT} bytes; a listing of the ELF's symbols by size shows what grew"
+        ));
+    }
+    Ok(fits.into())
+}
+
+fn run_check(recipe: &Recipe) -> Result<Outcome> {
+    setup::ensure(&Need::ALL)?;
+    let workspace = Workspace::load()?;
+    let hypervisor = system::build_hypervisor(&workspace, Noise::Shown)?;
+    let parts = system::gather(&workspace, recipe, Noise::Shown)?;
+    print!("{}", system::check(recipe, &parts, &hypervisor)?);
+    Ok(Outcome::Well)
+}
+
+fn run_system(recipe: &Recipe, timeout: Option<Duration>, qemu: &[String]) -> Result<Outcome> {
+    setup::ensure(&Need::ALL)?;
+    start(&Workspace::load()?, recipe, timeout, qemu)
+}
+
+/// Builds and starts a system: in batch mode where there is a timeout.
+fn start(
+    workspace: &Workspace,
+    recipe: &Recipe,
+    timeout: Option<Duration>,
+    qemu: &[String],
+) -> Result<Outcome> {
+    let mut system = system::build(workspace, recipe, &workspace.output().join(recipe.name()), Noise::Shown)?;
+    system.options = qemu.to_vec();
+    let Some(timeout) = timeout else {
+        return session::interactive(&system, workspace.root()).map(Into::into);
+    };
+    let faults = session::batch(&system, workspace.root(), timeout)?;
+    for fault in &faults {
+        say::error(fault);
+    }
+    Ok(faults.is_empty().into())
+}
+
+fn run_bench(record: bool) -> Result<Outcome> {
+    setup::ensure(&Need::ALL)?;
+    let workspace = Workspace::load()?;
+    let old = bench::recorded(&workspace)?;
+    let new = bench::measure(&workspace, Noise::Shown)?;
+    let comparison = bench::Comparison::new(&old, &new);
+    anstream::print!("{comparison}");
+    if record {
+        bench::record(&workspace, &old, &new)?;
+        return Ok(Outcome::Well);
+    }
+    let findings = comparison.findings();
+    for finding in &findings {
+        say::error(finding);
+    }
+    if !findings.is_empty() {
+        say::note("if that is meant, record it with `cargo bulkhead bench --record` and commit the record");
+    }
+    Ok(findings.is_empty().into())
+}
+
+fn run_symbolize(file: Option<PathBuf>, elf: Option<PathBuf>) -> Result<Outcome> {
+    let workspace = Workspace::load()?;
+    let elf = match elf {
+        Some(elf) => elf,
+        None => {
+            setup::ensure(&[Need::Target])?;
+            workspace.build(HYPERVISOR, Noise::Quiet)?
+        }
+    };
+    let annotate = symbolize::annotator(&elf, workspace.root())?;
+    let input: Box<dyn BufRead> = match &file {
+        Some(path) => Box::new(BufReader::new(
+            File::open(path).with_context(|| format!("cannot read {}", path.display()))?,
+        )),
+        None => {
+            if io::stdin().is_terminal() {
+                say::note("reading console text from the keyboard; Ctrl-D ends it");
+            }
+            Box::new(io::stdin().lock())
+        }
+    };
+    for line in input.lines() {
+        let line = line.context("the console text is not readable")?;
+        println!("{line}");
+        annotate(&line).iter().for_each(|more| println!("{more}"));
+    }
+    Ok(Outcome::Well)
+}

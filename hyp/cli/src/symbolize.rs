@@ -24,7 +24,7 @@ const FAULTING: &str = "ELR_EL2 0x";
 pub fn annotator(executable: &Path, root: &Path) -> Result<Annotate> {
     let symbols = Symbols::read(executable)?;
     let root = format!("{}/", root.display());
-    Ok(Box::new(move |line| {
+    Ok(Box::new(move |line: &str| {
         let found = address(line).map(|address| symbols.find(address)).unwrap_or_default();
         found.into_iter().map(|frame| format!("       {}", frame.replace(&root, ""))).collect()
     }))

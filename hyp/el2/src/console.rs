@@ -22,6 +22,8 @@ struct Console {
     uart: Pl011,
     /// Whose bytes the host takes what comes next for.
     source: Option<usize>,
+    /// The last byte sent ended a line.
+    line_finished: bool,
     /// A tag and a byte that wait for room.
     out: Deque<u8, 16>,
 }
@@ -39,7 +41,9 @@ static FOCUS: AtomicUsize = AtomicUsize::new(usize::MAX);
 /// Makes the PL011 at `registers` the console.
 pub fn init(registers: Mmio) {
     REGISTERS.call_once(|| registers);
-    CONSOLE.call_once(|| Mutex::new(Console { uart: Pl011::new(registers), source: None, out: Deque::new() }));
+    CONSOLE.call_once(|| {
+        Mutex::new(Console { uart: Pl011::new(registers), source: None, line_finished: true, out: Deque::new() })
+    });
 }
 
 /// Prints a line of the hypervisor's.
@@ -64,7 +68,7 @@ pub fn print(text: fmt::Arguments<'_>) {
     }
     // A queue does not fail.
     let _ = Queue(&mut LOG.lock()).write_fmt(text);
-    send(0);
+    send(0, true);
 }
 
 /// Waits until everything queued is on the line.
@@ -96,16 +100,19 @@ pub fn print_last(text: fmt::Arguments<'_>) {
     }
 }
 
-/// Sends what `source` has queued, as far as the line takes it: 0 the hypervisor, `n` partition `n - 1`.
-pub fn send(source: usize) {
+/// Sends what `source` has queued, as far as the line takes it: 0 the hypervisor, `n` partition `n - 1`. Unless `urgent`, it does not
+/// break into another source's unfinished line, but leaves that to the transmit interrupt, by which time more has come
+/// together.
+pub fn send(source: usize, urgent: bool) {
     let Some(console) = CONSOLE.get() else { return };
     let Some(mut locked) = console.try_lock() else {
         WANTED.store(true, Ordering::Release);
         return;
     };
     let system = system();
-    let more = locked.pump(system, source, BURST);
-    locked.uart.set_transmit_interrupt(more);
+    if !(urgent || locked.line_finished || locked.source == Some(source)) || locked.pump(system, source, BURST) {
+        locked.uart.set_transmit_interrupt(true);
+    }
     drop(locked);
     // Whoever came while the lock was held went away: look after them.
     while WANTED.swap(false, Ordering::AcqRel) {
@@ -144,6 +151,7 @@ impl Console {
                 let _ = write!(Out(&mut self.out), "{}", Tag(source));
             }
             let _ = self.out.push_back(byte);
+            self.line_finished = byte == b'\n';
         }
         true
     }

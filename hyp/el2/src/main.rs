@@ -74,6 +74,7 @@ extern "C" fn boot_main(tree: u64, image: u64) -> ! {
         let size: u64 = partition.memory.iter().map(|memory| memory.size).sum();
         println!("partition {number} {}: cpus {}, {} MiB", partition.name, List(&partition.cpus), size >> 20);
     }
+    console::flush();
     if let Some(intid) = system.console_interrupt {
         gic::enable_for_el2(intid, cpu);
         console::start_input(system);

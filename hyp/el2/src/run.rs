@@ -118,17 +118,15 @@ fn wait(system: &System, role: Option<(&Partition, usize)>) {
     barrier::wait_for_interrupt();
     while let Some(intid) = IntId::new(gic::acknowledge()) {
         gic::drop_priority(intid);
-        interrupt(system, role, false, intid);
+        interrupt(system, role, intid);
     }
 }
 
-/// Serves an interrupt whose priority is dropped. `running` says whether this CPU's vCPU is on.
+/// Serves an interrupt whose priority is dropped.
 #[inline]
-fn interrupt(system: &System, role: Option<(&Partition, usize)>, running: bool, intid: IntId) {
+fn interrupt(system: &System, role: Option<(&Partition, usize)>, intid: IntId) {
     if intid == gic::KICK || intid == system.platform.maintenance {
-        if let Some((partition, vcpu)) = role
-            && running
-        {
+        if let Some((partition, vcpu)) = role {
             partition.vgic.lock().refill(&mut partition.machine(), vcpu);
         }
         gic::deactivate(intid);
@@ -136,7 +134,7 @@ fn interrupt(system: &System, role: Option<(&Partition, usize)>, running: bool, 
         console::interrupt(system);
         gic::deactivate(intid);
     } else if let Some((partition, vcpu)) = role {
-        partition.vgic.lock().hardware_interrupt(&mut partition.machine(), vcpu, running, intid);
+        partition.vgic.lock().hardware_interrupt(&mut partition.machine(), vcpu, intid);
     } else {
         gic::deactivate(intid);
     }
@@ -149,7 +147,7 @@ pub fn guest_interrupt(acknowledged: u64) -> u64 {
     let Some((partition, vcpu)) = system.role(PerCpu::current().cpu()) else { return STAY };
     let Some(intid) = IntId::new(acknowledged as u32) else { return STAY };
     gic::drop_priority(intid);
-    interrupt(system, Some((partition, vcpu)), true, intid);
+    interrupt(system, Some((partition, vcpu)), intid);
     if intid == gic::KICK && partition.stopping.load(Ordering::Acquire) { LEFT_STOPPED } else { STAY }
 }
 
@@ -242,7 +240,7 @@ impl<'a> bulkhead_policy::dispatch::System for Stopped<'a> {
                     uart.has_transmitted()
                 });
                 if sent {
-                    console::send(self.partition.index + 1);
+                    console::send(self.partition.index + 1, value as u8 == b'\n');
                 }
                 0
             }

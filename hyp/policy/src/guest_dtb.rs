@@ -12,7 +12,7 @@ use core::fmt;
 
 use crate::irq::{IntId, Trigger};
 use crate::plan::PartitionPlan;
-use crate::platform::{Gic, Platform};
+use crate::platform::{Gic, Platform, is_pmu};
 use crate::tree::{Node, Property, Tree};
 
 #[cfg(test)]
@@ -191,13 +191,14 @@ impl<'t> Guest<'t> {
 
     /// The generic timer and the PMU, of which every vCPU has its own.
     fn private_devices(&self, w: &mut Writer<'_>) {
-        let is_pmu = |name: &str| name == "arm,armv8-pmuv3" || name.ends_with("-pmu");
         for node in self.board.nodes() {
-            let Some(compatible) = node.property("compatible") else { continue };
-            if compatible.strings().any(|name| name == "arm,armv8-timer") {
-                self.private_device(w, node, "timer");
-            } else if self.platform.pmu.is_some() && compatible.strings().any(is_pmu) {
-                self.private_device(w, node, "pmu");
+            let name = node.compatible().find_map(|name| match name {
+                b"arm,armv8-timer" => Some("timer"),
+                name if self.platform.pmu.is_some() && is_pmu(name) => Some("pmu"),
+                _ => None,
+            });
+            if let Some(name) = name {
+                self.private_device(w, node, name);
             }
         }
     }

@@ -217,7 +217,7 @@ fn drafts<'a>(manifest: &'a Tree<'a>, platform: &Platform<'_>, findings: &mut Fi
 fn known_properties(node: Node<'_>, known: &[&'static str], findings: &mut Findings) {
     for property in node.properties().filter(|property| !known.contains(&property.name)) {
         let offer = names::offer(property.name, known.iter().copied());
-        findings.push(node, format!("unknown property \"{}\"{offer}", property.name));
+        findings.push(node, format!("unknown property {:?}{offer}", property.name));
     }
 }
 

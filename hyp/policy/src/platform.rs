@@ -167,7 +167,7 @@ impl core::error::Error for PlatformError<'_> {}
 const MAINTENANCE_PPI: u8 = 9;
 
 /// `compatible` strings of a GICv2 with virtualization extensions (Linux binding `arm,gic`).
-const GIC_V2: [&str; 3] = ["arm,gic-400", "arm,cortex-a15-gic", "arm,cortex-a7-gic"];
+const GIC_V2: [&[u8]; 3] = [b"arm,gic-400", b"arm,cortex-a15-gic", b"arm,cortex-a7-gic"];
 
 /// The nodes that matter, found in one pass.
 #[derive(Default)]
@@ -183,10 +183,10 @@ impl<'a> Found<'a> {
     fn new(tree: &'a Tree<'a>) -> Self {
         let mut found = Self::default();
         for node in tree.nodes() {
-            let Some(compatible) = node.property("compatible") else { continue };
-            for name in compatible.strings() {
+            // Many nodes, few of them Arm's.
+            for name in node.compatible().filter(|name| name.starts_with(b"arm,")) {
                 let slot = match name {
-                    "arm,gic-v3" => {
+                    b"arm,gic-v3" => {
                         found.gic.get_or_insert((node, true));
                         continue;
                     }
@@ -194,11 +194,10 @@ impl<'a> Found<'a> {
                         found.gic.get_or_insert((node, false));
                         continue;
                     }
-                    "arm,armv8-timer" => &mut found.timer,
-                    // Any core's own name, such as arm,cortex-a72-pmu.
-                    name if name.ends_with("-pmu") || name == "arm,armv8-pmuv3" => &mut found.pmu,
-                    "arm,psci-0.2" | "arm,psci-1.0" => &mut found.psci,
-                    "arm,pl011" if node.is_enabled() => &mut found.uart,
+                    b"arm,armv8-timer" => &mut found.timer,
+                    name if is_pmu(name) => &mut found.pmu,
+                    b"arm,psci-0.2" | b"arm,psci-1.0" => &mut found.psci,
+                    b"arm,pl011" if node.is_enabled() => &mut found.uart,
                     _ => continue,
                 };
                 slot.get_or_insert(node);
@@ -206,6 +205,11 @@ impl<'a> Found<'a> {
         }
         found
     }
+}
+
+/// Whether a `compatible` string is that of a core's PMU, such as arm,cortex-a72-pmu (Linux binding `arm,pmu`).
+pub(crate) fn is_pmu(compatible: &[u8]) -> bool {
+    compatible.starts_with(b"arm,") && (compatible == b"arm,armv8-pmuv3" || compatible.ends_with(b"-pmu"))
 }
 
 /// The PPI with this position among the node's interrupts.
@@ -271,8 +275,7 @@ impl<'a> Platform<'a> {
 fn ram<'a>(tree: &'a Tree<'a>) -> Result<Vec<Region<Pa>>, PlatformError<'a>> {
     let mut ram: Vec<Region<Pa>> = Vec::new();
     for node in tree.root().children() {
-        let is_memory = node.property("device_type").and_then(|kind| kind.string()) == Some("memory");
-        if !is_memory || !node.is_enabled() {
+        if !node.is_memory() || !node.is_enabled() {
             continue;
         }
         for (address, size) in node.raw_reg().filter(|&(_, size)| size != 0) {

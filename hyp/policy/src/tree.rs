@@ -11,7 +11,6 @@
 //!
 //! References are to the Devicetree Specification, release 0.4.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -40,6 +39,8 @@ const MAX_NAME: usize = 127;
 const MAX_PATH: usize = 512;
 /// Trees whose paths together have more bytes are refused, for the same reason.
 const MAX_PATHS: usize = 256 << 10;
+/// Stands for the root's parent.
+const NO_NODE: u32 = u32::MAX;
 /// The most cells of one address or one size (2.3.5 has at most 3, for PCI).
 const MAX_CELLS: u32 = 4;
 
@@ -61,7 +62,7 @@ impl core::error::Error for TreeError {}
 /// What the gate noted about a node.
 #[derive(Clone, Copy, Debug)]
 struct Record<'a> {
-    name: &'a str,
+    name: &'a [u8],
     /// Where its path stands in `Tree::paths`.
     path: (u32, u32),
     parent: u32,
@@ -69,6 +70,10 @@ struct Record<'a> {
     end: u32,
     /// Offset of its first property in the structure block.
     properties: u32,
+    /// Offset and size of the value of its `compatible`; size 0 without one.
+    compatible: (u32, u32),
+    /// Whether its `device_type` is "memory".
+    is_memory: bool,
     /// phandle of its interrupt parent, its own or inherited; 0 is none.
     interrupt_parent: u32,
     /// `#address-cells` and `#size-cells` for its children.
@@ -85,7 +90,7 @@ pub struct Tree<'a> {
     /// Depth-first.
     nodes: Vec<Record<'a>>,
     /// All paths, one after the other.
-    paths: String,
+    paths: Vec<u8>,
     /// phandle and node.
     phandles: Vec<(u32, u32)>,
 }
@@ -106,14 +111,33 @@ fn align(offset: usize) -> usize {
     offset.saturating_add(3) & !3
 }
 
-/// The bytes of `name` at the start of `bytes`, followed by NUL.
-fn is_named(bytes: &[u8], name: &[u8]) -> bool {
-    bytes.strip_prefix(name).is_some_and(|rest| rest.first() == Some(&0))
+/// Length of the value and offset of the name from the property header at `offset`.
+fn property_header(bytes: &[u8], offset: usize) -> Option<(usize, usize)> {
+    let [a, b, c, d, e, f, g, h] = *bytes.get(offset..)?.first_chunk()?;
+    Some((u32::from_be_bytes([a, b, c, d]) as usize, u32::from_be_bytes([e, f, g, h]) as usize))
 }
 
-/// Characters of a node's name (2.2.1) and the `@` before its unit address.
-fn is_name_char(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b',' | b'.' | b'_' | b'+' | b'-' | b'@')
+/// Whether `name` stands at the start of `bytes`, followed by NUL. Its end is looked at first: that sorts out
+/// most other names.
+fn is_named(bytes: &[u8], name: &[u8]) -> bool {
+    bytes.get(name.len()) == Some(&0) && bytes.iter().zip(name).all(|(a, b)| a == b)
+}
+
+/// Whether a byte is a character of a node's name (2.2.1) or the `@` before its unit address.
+const NAME_CHARS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] =
+            byte.is_ascii_alphanumeric() || matches!(byte, b',' | b'.' | b'_' | b'+' | b'-' | b'@');
+        byte = byte.wrapping_add(1);
+    }
+    table
+};
+
+/// Text that the gate let through; it is ASCII.
+fn text(bytes: &[u8]) -> &str {
+    core::str::from_utf8(bytes).unwrap_or("")
 }
 
 impl<'a> Tree<'a> {
@@ -148,8 +172,8 @@ impl<'a> Tree<'a> {
         }
         let structure = block(structure_offset, field(36)?, "the structure block lies outside")?;
         let strings = block(field(12)?, field(32)?, "the strings block lies outside")?;
-        if let Some(bad) = strings.iter().position(|&byte| byte != 0 && !byte.is_ascii_graphic()) {
-            return Err(error("a property's name is not text", bad));
+        if !strings.is_ascii() {
+            return Err(error("a property's name is not ASCII", 12));
         }
         if strings.last().is_some_and(|&byte| byte != 0) {
             return Err(error("the last property's name does not end", 12));
@@ -158,7 +182,7 @@ impl<'a> Tree<'a> {
             return Err(error("the reservations lie outside", 16));
         }
         let mut tree =
-            Self { fdt, structure, strings, nodes: Vec::new(), paths: String::new(), phandles: Vec::new() };
+            Self { fdt, structure, strings, nodes: Vec::new(), paths: Vec::new(), phandles: Vec::new() };
         // Measured on common trees: 120 to 160 bytes of structure a node.
         tree.nodes.reserve((structure.len() / 128).min(MAX_NODES));
         tree.index()
@@ -170,7 +194,7 @@ impl<'a> Tree<'a> {
     fn index(&mut self) -> Result<(), (&'static str, usize)> {
         let structure = self.structure;
         let mut at = 0;
-        let mut open = [0; MAX_DEPTH];
+        let mut current = None;
         let mut depth = 0_usize;
         // Properties come before child nodes.
         let mut in_properties = false;
@@ -178,27 +202,30 @@ impl<'a> Tree<'a> {
             let token = word(structure, at).ok_or(("the structure block ends too early", at))?;
             let here = at;
             at = at.saturating_add(4);
-            let current = depth.checked_sub(1).and_then(|last| open.get(last)).copied();
             match (token, current) {
-                (BEGIN_NODE, current) => {
-                    if current.is_none() && !self.nodes.is_empty() {
+                (PROP, Some(node)) if in_properties => {
+                    at = self.gate_property(at, node).ok_or(("a property is malformed", here))?;
+                }
+                (BEGIN_NODE, above) => {
+                    if above.is_none() && !self.nodes.is_empty() {
                         return Err(("there is a second root node", here));
                     }
-                    let name = self.gate_name(at, current.is_none())?;
-                    at = align(at.saturating_add(name.len()).saturating_add(1));
-                    let index = self.open_node(name, current, at).map_err(|what| (what, here))?;
-                    *open.get_mut(depth).ok_or(("nodes are nested too deep", here))? = index;
                     depth = depth.saturating_add(1);
+                    if depth > MAX_DEPTH {
+                        return Err(("nodes are nested too deep", here));
+                    }
+                    let name = self.gate_name(at).filter(|name| name.is_empty() == above.is_none());
+                    let name = name.ok_or(("a node's name is malformed", here))?;
+                    at = align(at.saturating_add(name.len()).saturating_add(1));
+                    current = Some(self.open_node(name, above, at).map_err(|what| (what, here))?);
                     in_properties = true;
                 }
-                (PROP, Some(current)) if in_properties => {
-                    at = self.gate_property(at, current).ok_or(("a property is malformed", here))?;
-                }
-                (END_NODE, Some(current)) => {
+                (END_NODE, Some(node)) => {
                     let end = self.nodes.len() as u32;
-                    if let Some(record) = self.nodes.get_mut(current as usize) {
+                    current = self.nodes.get_mut(node as usize).and_then(|record| {
                         record.end = end;
-                    }
+                        (record.parent != NO_NODE).then_some(record.parent)
+                    });
                     depth = depth.saturating_sub(1);
                     in_properties = false;
                 }
@@ -209,19 +236,16 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// The name of the node that begins before `at`.
-    fn gate_name(&self, at: usize, root: bool) -> Result<&'a str, (&'static str, usize)> {
-        let error = ("a node's name is malformed", at);
-        let bytes = self.structure.get(at..).ok_or(error)?;
-        let length = bytes.iter().position(|&byte| !is_name_char(byte)).ok_or(error)?;
-        let name = bytes.get(..length).ok_or(error)?;
-        if bytes.get(length) != Some(&0) || length > MAX_NAME || root != name.is_empty() {
-            return Err(error);
-        }
-        core::str::from_utf8(name).map_err(|_| error)
+    /// The node name at `at`, if it is one.
+    fn gate_name(&self, at: usize) -> Option<&'a [u8]> {
+        let bytes = self.structure.get(at..)?;
+        let length =
+            bytes.iter().position(|&byte| !NAME_CHARS.get(usize::from(byte)).is_some_and(|&is| is))?;
+        let name = bytes.get(..length)?;
+        (bytes.get(length) == Some(&0) && length <= MAX_NAME).then_some(name)
     }
 
-    fn open_node(&mut self, name: &'a str, parent: Option<u32>, at: usize) -> Result<u32, &'static str> {
+    fn open_node(&mut self, name: &'a [u8], parent: Option<u32>, at: usize) -> Result<u32, &'static str> {
         let index = self.nodes.len();
         if index >= MAX_NODES {
             return Err("there are too many nodes");
@@ -229,33 +253,30 @@ impl<'a> Tree<'a> {
         let index = index as u32;
         let above = parent.and_then(|parent| self.nodes.get(parent as usize));
         let start = self.paths.len();
-        let interrupt_parent = match above {
-            None => {
-                self.paths.push('/');
-                0
+        let mut interrupt_parent = 0;
+        self.paths.reserve(MAX_PATH);
+        if let Some(above) = above {
+            interrupt_parent = above.interrupt_parent;
+            let (from, to) = (above.path.0 as usize, above.path.1 as usize);
+            let length = to.saturating_sub(from).saturating_add(name.len());
+            if length >= MAX_PATH || start.saturating_add(length) >= MAX_PATHS {
+                return Err("the paths are too long");
             }
-            Some(above) => {
-                let (from, to) = (above.path.0 as usize, above.path.1 as usize);
-                let interrupt_parent = above.interrupt_parent;
-                let length = to.saturating_sub(from).saturating_add(name.len());
-                if length >= MAX_PATH || start.saturating_add(length) >= MAX_PATHS {
-                    return Err("the paths are too long");
-                }
-                // The root's path is the separator itself.
-                if above.parent != u32::MAX {
-                    self.paths.extend_from_within(from..to);
-                }
-                self.paths.push('/');
-                self.paths.push_str(name);
-                interrupt_parent
+            // The root's path is the separator itself.
+            if above.parent != NO_NODE {
+                self.paths.extend_from_within(from..to);
             }
-        };
+        }
+        self.paths.push(b'/');
+        self.paths.extend_from_slice(name);
         self.nodes.push(Record {
             name,
             path: (start as u32, self.paths.len() as u32),
-            parent: parent.unwrap_or(u32::MAX),
+            parent: parent.unwrap_or(NO_NODE),
             end: index.saturating_add(1),
             properties: at as u32,
+            compatible: (0, 0),
+            is_memory: false,
             interrupt_parent,
             // The defaults of 2.3.5.
             address_cells: 2,
@@ -266,26 +287,35 @@ impl<'a> Tree<'a> {
 
     /// Checks the property whose header is at `at`; the offset of what follows.
     fn gate_property(&mut self, at: usize, node: u32) -> Option<usize> {
-        let length = word(self.structure, at)? as usize;
-        let name = self.strings.get(word(self.structure, at.checked_add(4)?)? as usize..)?;
-        if *name.first()? == 0 {
-            return None;
-        }
+        let (length, name) = property_header(self.structure, at)?;
+        let name = self.strings.get(name..)?;
         let start = at.checked_add(8)?;
         let end = start.checked_add(length)?;
         if end > self.structure.len() {
             return None;
         }
-        if length == 4 {
-            let value = word(self.structure, start)?;
-            let record = self.nodes.get_mut(node as usize)?;
-            match *name.first()? {
-                b'#' if is_named(name, b"#address-cells") => record.address_cells = value,
-                b'#' if is_named(name, b"#size-cells") => record.size_cells = value,
-                b'i' if is_named(name, b"interrupt-parent") => record.interrupt_parent = value,
-                b'p' if is_named(name, b"phandle") => self.phandles.push((value, node)),
-                _ => {}
+        match *name.first()? {
+            0 => return None,
+            b'c' if is_named(name, b"compatible") => {
+                self.nodes.get_mut(node as usize)?.compatible = (start as u32, length as u32);
             }
+            b'd' if is_named(name, b"device_type") => {
+                self.nodes.get_mut(node as usize)?.is_memory = self.structure.get(start..end)? == b"memory\0";
+            }
+            b'#' | b'i' | b'p' if length == 4 => {
+                let value = word(self.structure, start)?;
+                let record = self.nodes.get_mut(node as usize)?;
+                if is_named(name, b"phandle") {
+                    self.phandles.push((value, node));
+                } else if is_named(name, b"interrupt-parent") {
+                    record.interrupt_parent = value;
+                } else if is_named(name, b"#address-cells") {
+                    record.address_cells = value;
+                } else if is_named(name, b"#size-cells") {
+                    record.size_cells = value;
+                }
+            }
+            _ => {}
         }
         Some(align(end))
     }
@@ -398,7 +428,11 @@ impl<'t> Node<'t> {
     /// Its name with the unit address; empty for the root.
     #[must_use]
     pub fn name(self) -> &'t str {
-        self.tree.record(self.index).map_or("", |record| record.name)
+        text(self.raw_name())
+    }
+
+    fn raw_name(self) -> &'t [u8] {
+        self.tree.record(self.index).map_or(&[], |record| record.name)
     }
 
     /// Its name without the unit address.
@@ -412,14 +446,14 @@ impl<'t> Node<'t> {
     #[must_use]
     pub fn path(self) -> &'t str {
         let range = self.tree.record(self.index).map(|record| record.path.0 as usize..record.path.1 as usize);
-        range.and_then(|range| self.tree.paths.get(range)).unwrap_or("/")
+        text(range.and_then(|range| self.tree.paths.get(range)).unwrap_or(b"/"))
     }
 
     /// The node that it is a child of.
     #[must_use]
     pub fn parent(self) -> Option<Self> {
         let parent = self.tree.record(self.index)?.parent;
-        (parent != u32::MAX).then_some(self.at(parent))
+        (parent != NO_NODE).then_some(self.at(parent))
     }
 
     /// The node after its last descendant.
@@ -448,11 +482,15 @@ impl<'t> Node<'t> {
     /// Its child of this name. The unit address may be left out where only one child has the name (2.2.3).
     #[must_use]
     pub fn child(self, name: &str) -> Option<Self> {
-        if let Some(exact) = self.children().find(|child| child.name() == name) {
-            return Some(exact);
+        let mut by_base = None;
+        for child in self.children() {
+            match child.raw_name().strip_prefix(name.as_bytes()) {
+                Some([]) => return Some(child),
+                Some([b'@', ..]) => by_base = Some(if by_base.is_none() { Some(child) } else { None }),
+                _ => {}
+            }
         }
-        let mut named = self.children().filter(|child| child.base_name() == name);
-        named.next().filter(|_| named.next().is_none())
+        by_base.flatten()
     }
 
     /// Its properties.
@@ -479,10 +517,23 @@ impl<'t> Node<'t> {
         }
     }
 
+    /// The strings of its `compatible` (2.3.1), as bytes: they are compared, not printed.
+    pub fn compatible(self) -> impl Iterator<Item = &'t [u8]> + Clone {
+        let (start, size) = self.tree.record(self.index).map_or((0, 0), |record| record.compatible);
+        let text = start.saturating_add(size).saturating_sub(1) as usize;
+        self.tree.structure.get(start as usize..text).unwrap_or(&[]).split(|&byte| byte == 0)
+    }
+
     /// Whether its `compatible` lists this string.
     #[must_use]
     pub fn is_compatible(self, with: &str) -> bool {
-        self.property("compatible").is_some_and(|property| property.strings().any(|string| string == with))
+        self.compatible().any(|string| string == with.as_bytes())
+    }
+
+    /// Whether it describes memory: its `device_type` says so (3.4).
+    #[must_use]
+    pub fn is_memory(self) -> bool {
+        self.tree.record(self.index).is_some_and(|record| record.is_memory)
     }
 
     /// Whether its `status` lets it be used (2.3.4).
@@ -575,19 +626,25 @@ impl<'t> Node<'t> {
     /// Its interrupts, from `interrupts-extended` or `interrupts` (2.4.1): the controller and the cells. `None`
     /// stands for one that names no controller or is cut off; it is the last.
     pub fn interrupts(self) -> impl Iterator<Item = Option<(Self, Specifier)>> {
+        let controlled = |controller: Self| {
+            let count = controller.property("#interrupt-cells")?.u32().filter(|&count| count != 0)?;
+            Some((controller, count))
+        };
         let extended = self.property("interrupts-extended");
-        let parent = self.interrupt_parent();
+        let parent = match extended {
+            Some(_) => None,
+            None => self.interrupt_parent().and_then(controlled),
+        };
         let mut cells = extended.or_else(|| self.property("interrupts")).map_or(Cells(&[]), Property::cells);
         core::iter::from_fn(move || {
             if cells.0.is_empty() {
                 return None;
             }
             let mut next = || {
-                let controller = match extended {
-                    Some(_) => self.tree.by_phandle(cells.take(1)? as u32)?,
+                let (controller, count) = match extended {
+                    Some(_) => controlled(self.tree.by_phandle(cells.take(1)? as u32)?)?,
                     None => parent?,
                 };
-                let count = controller.property("#interrupt-cells")?.u32().filter(|&count| count != 0)?;
                 let mut specifier = Specifier { cells: [0; 4], count: 0 };
                 specifier.count = (count as usize).min(specifier.cells.len());
                 for index in 0..count {
@@ -616,8 +673,7 @@ fn next_property<'t>(tree: &'t Tree<'t>, at: &mut usize) -> Option<(&'t [u8], &'
             _ => return None,
         }
     }
-    let length = word(tree.structure, at.checked_add(4)?)? as usize;
-    let name = word(tree.structure, at.checked_add(8)?)? as usize;
+    let (length, name) = property_header(tree.structure, at.checked_add(4)?)?;
     let start = at.checked_add(12)?;
     let end = start.checked_add(length)?;
     *at = align(end);

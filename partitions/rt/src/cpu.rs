@@ -27,7 +27,7 @@ pub fn boot_ticks() -> u64 {
 }
 
 unsafe extern "Rust" {
-    /// Defined by [`entry!`](crate::entry).
+    /// Defined by [`entry!`](macro@crate::entry).
     safe fn bulkhead_guest_main();
 }
 

@@ -11,7 +11,7 @@ use super::{Draft, Findings, IPA_BITS, names};
 use crate::addr::{Ipa, PAGE_SIZE, Pa, Region};
 use crate::irq::IntId;
 use crate::plan::{DeviceWindow, OwnedInterrupt};
-use crate::platform::Platform;
+use crate::platform::{Platform, is_pmu};
 use crate::tree::{GicInterrupt, Node, Property, Tree};
 
 /// What a partition's `access` comes to.
@@ -106,28 +106,22 @@ fn claim<'d, 'a>(new: Claim<'d, 'a>, claims: &mut Vec<Claim<'d, 'a>>, findings: 
 
 /// Why no partition can have this node.
 fn refusal(node: Node<'_>, platform: &Platform<'_>) -> Option<String> {
-    let device_type = node.property("device_type").and_then(Property::string);
     let path = node.path();
     let top = path.split('/').nth(1).unwrap_or("");
     let below_gic = path.strip_prefix(platform.gic_path);
     let below_gic = below_gic.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    let emulated = |name: &str| {
-        name == "arm,armv8-timer"
-            || name.starts_with("arm,psci")
-            || name.ends_with("-pmu")
-            || name == "arm,armv8-pmuv3"
-    };
+    let emulated = |name: &[u8]| name == b"arm,armv8-timer" || name.starts_with(b"arm,psci") || is_pmu(name);
     let reason = if matches!(top, "" | "chosen" | "aliases") {
         "is no device"
     } else if top == "cpus" {
         "is no device; name CPUs in cpus"
-    } else if device_type == Some("memory") || top == "reserved-memory" {
+    } else if node.is_memory() || top == "reserved-memory" {
         "is no device; name memory in memory"
-    } else if below_gic || any_compatible(node, emulated) {
+    } else if below_gic || node.compatible().any(emulated) {
         "is something of which every partition gets its own; take it out of access"
     } else if !node.is_enabled() {
         "is disabled on this board"
-    } else if let Some(mark) = dma_mark(node, device_type) {
+    } else if let Some(mark) = dma_mark(node) {
         return Some(format!(
             "is a DMA master ({mark}), and the board has no SMMU to confine it: it could reach all memory"
         ));
@@ -141,20 +135,17 @@ fn refusal(node: Node<'_>, platform: &Platform<'_>) -> Option<String> {
     Some(reason.into())
 }
 
-fn any_compatible(node: Node<'_>, test: impl Fn(&str) -> bool) -> bool {
-    node.property("compatible").is_some_and(|property| property.strings().any(test))
-}
-
 /// What tells that a device reads and writes memory by itself.
-fn dma_mark(node: Node<'_>, device_type: Option<&str>) -> Option<&'static str> {
+fn dma_mark(node: Node<'_>) -> Option<&'static str> {
     const PROPERTIES: [&str; 4] = ["dma-coherent", "iommus", "iommu-map", "#dma-cells"];
     if let Some(mark) = PROPERTIES.into_iter().find(|name| node.property(name).is_some()) {
         return Some(mark);
     }
-    if device_type == Some("pci") || any_compatible(node, |name| name.starts_with("pci-host-")) {
+    let device_type = node.property("device_type").and_then(Property::string);
+    if device_type == Some("pci") || node.compatible().any(|name| name.starts_with(b"pci-host-")) {
         return Some("PCI host");
     }
-    any_compatible(node, |name| name == "virtio,mmio").then_some("virtio,mmio")
+    node.is_compatible("virtio,mmio").then_some("virtio,mmio")
 }
 
 /// The whole pages that a register block touches.
@@ -166,10 +157,7 @@ fn pages(registers: Region<Pa>) -> Option<Region<Pa>> {
 
 /// The pages of all register blocks on the board.
 fn registers<'a>(board: &'a Tree<'a>) -> Vec<(Region<Pa>, Node<'a>)> {
-    let is_memory = |node: Node<'_>| {
-        node.property("device_type").and_then(Property::string) == Some("memory")
-            || node.path().starts_with("/reserved-memory/")
-    };
+    let is_memory = |node: Node<'_>| node.is_memory() || node.path().starts_with("/reserved-memory/");
     board
         .nodes()
         .filter(|&node| !is_memory(node))

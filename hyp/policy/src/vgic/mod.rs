@@ -36,6 +36,8 @@ struct Private {
     awaiting: u16,
     /// The read being retried has had its answer prepared.
     asked: bool,
+    /// The vCPU is on: its list registers may hold something.
+    running: bool,
     /// GICR_WAKER.ProcessorSleep.
     asleep: bool,
     /// What the machine was last told.
@@ -86,6 +88,7 @@ impl Vgic {
             resync: false,
             awaiting: 0,
             asked: false,
+            running: false,
             asleep: true,
             maintenance: Maintenance::default(),
             affinity,
@@ -138,6 +141,7 @@ impl Vgic {
         private.resync = false;
         private.awaiting = 0;
         private.asked = false;
+        private.running = true;
         private.asleep = true;
         private.maintenance = Maintenance::default();
         machine.set_maintenance(private.maintenance);
@@ -176,15 +180,14 @@ impl Vgic {
         if let Some(private) = self.vcpus.get_mut(vcpu) {
             machine.set_enabled(vcpu, 0, private.bank.hardware, false);
             private.asleep = true;
-            private.resync = false;
+            private.running = false;
             // Nobody may wait for a CPU that is off.
             self.answer(vcpu);
         }
     }
 
-    /// A physical interrupt of the partition was acknowledged on the CPU of `vcpu` and its priority dropped. `running`
-    /// says whether the vCPU is on.
-    pub fn hardware_interrupt<M: Machine>(&mut self, machine: &mut M, vcpu: usize, running: bool, intid: IntId) {
+    /// A physical interrupt of the partition was acknowledged on the CPU of `vcpu` and its priority dropped.
+    pub fn hardware_interrupt<M: Machine>(&mut self, machine: &mut M, vcpu: usize, intid: IntId) {
         let Some((bank, bit)) = self.bank_bit(vcpu, intid) else {
             machine.deactivate(intid);
             return;
@@ -196,9 +199,7 @@ impl Vgic {
         bank.latched |= mask(bit);
         bank.in_service |= mask(bit);
         let target = bank.place_of(vcpu, bit);
-        if running || target != vcpu {
-            self.deliver(machine, Some(vcpu), target);
-        }
+        self.deliver(machine, Some(vcpu), target);
     }
 
     /// The line of an emulated device rises or falls. `current` is the vCPU of this partition that this CPU
@@ -257,7 +258,7 @@ impl Vgic {
 
     /// Brings the list registers of this CPU up to date: after a kick, and on a maintenance interrupt.
     pub fn refill<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
-        let Some(private) = self.vcpus.get_mut(vcpu) else { return };
+        let Some(private) = self.vcpus.get_mut(vcpu).filter(|private| private.running) else { return };
         if private.resync {
             self.synchronize(machine, vcpu);
             return;
@@ -316,11 +317,15 @@ impl Vgic {
         Some((bank, (intid.raw() & 31) as usize))
     }
 
-    /// Something became deliverable at `target`: place it here, or have the target's CPU do so.
+    /// Something became deliverable at `target`: place it here, or have the target's CPU do so. A vCPU that is off finds it when it
+    /// starts.
     fn deliver<M: Machine>(&mut self, machine: &mut M, current: Option<usize>, target: usize) {
+        if !self.vcpus.get(target).is_some_and(|private| private.running) {
+            return;
+        }
         if current == Some(target) {
             self.fill(machine, target);
-        } else if target < self.vcpus.len() {
+        } else {
             machine.kick(target);
         }
     }
@@ -342,7 +347,7 @@ impl Vgic {
     fn resynchronize<M: Machine>(&mut self, machine: &mut M, current: Option<usize>, vcpu: usize) {
         if current == Some(vcpu) {
             self.synchronize(machine, vcpu);
-        } else if let Some(private) = self.vcpus.get_mut(vcpu) {
+        } else if let Some(private) = self.vcpus.get_mut(vcpu).filter(|private| private.running) {
             private.resync = true;
             machine.kick(vcpu);
         }
