@@ -297,6 +297,17 @@ list_registers!(
     12 => "S3_4_C12_C13_4", 13 => "S3_4_C12_C13_5", 14 => "S3_4_C12_C13_6", 15 => "S3_4_C12_C13_7"
 );
 
+/// Whether the vCPU of this CPU is offered an interrupt, which a WFI at EL2 does not see.
+#[must_use]
+pub fn offers_interrupt() -> bool {
+    (0..list_register_count()).any(|n| decode(read_list_register(n)).is_some_and(|entry| entry.pending))
+}
+
+#[inline]
+fn list_register_count() -> usize {
+    (read_sysreg!("S3_4_C12_C11_1") as usize & 0x1f) + 1 // ICH_VTR_EL2.ListRegs
+}
+
 /// The GIC as the vGIC of one partition uses it, on the CPU that calls.
 pub struct GicMachine<'a> {
     /// Physical CPU of each vCPU.
@@ -316,7 +327,7 @@ impl GicMachine<'_> {
 impl Machine for GicMachine<'_> {
     #[inline]
     fn list_registers(&self) -> usize {
-        (read_sysreg!("S3_4_C12_C11_1") as usize & 0x1f) + 1 // ICH_VTR_EL2.ListRegs
+        list_register_count()
     }
 
     fn read_list_register(&mut self, n: usize) -> Option<ListRegister> {

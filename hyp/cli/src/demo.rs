@@ -21,6 +21,8 @@ const BOOT: Duration = Duration::from_secs(240);
 const SLACK: Duration = Duration::from_secs(180);
 /// How many heartbeats FreeRTOS must have after Linux has gone.
 const HEARTBEATS_AFTER: usize = 3;
+/// What is typed at Linux.
+const TYPED: &[u8] = b"typed\r";
 /// An answer of FreeRTOS, or a heartbeat.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -71,6 +73,10 @@ fn try_follow(target: &mut Target, seconds: u64, checks: &mut Checks) -> Result<
     let linux = target.partition(LINUX, BOOT)?;
     let rtos = target.partition(RTOS, BOOT)?;
     target.expect(linux, "^LINUX-TEST begin$", BOOT)?;
+    // Output never waits for an interrupt of the emulated PL011, input always does. Nobody reads it, but the
+    // terminal driver echoes.
+    target.send(TYPED)?;
+    target.expect(linux, "typed", SOON)?;
     let before = heartbeats(target, rtos).len();
     checks.add(before > 0, format!("FreeRTOS: {before} heartbeats while Linux booted"));
     target.expect(linux, "^LINUX-TEST end$", Duration::from_secs(seconds) + SLACK)?;
@@ -138,18 +144,22 @@ fn check_heartbeats(heartbeats: &[Heartbeat], checks: &mut Checks) {
 
 /// A line of FreeRTOS's monitor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Heartbeat {
-    number: u64,
-    lost: u64,
-    /// Microseconds.
-    late: u64,
+pub struct Heartbeat {
+    /// Counted from 1.
+    pub number: u64,
+    /// Ticks that never came.
+    pub lost: u64,
+    /// How late the latest tick since the last heartbeat was, in microseconds.
+    pub late: u64,
 }
 
 fn heartbeats(target: &Target, rtos: Source) -> Vec<Heartbeat> {
     parse_heartbeats(&target.text(rtos))
 }
 
-fn parse_heartbeats(text: &str) -> Vec<Heartbeat> {
+/// The heartbeats in what FreeRTOS printed.
+#[must_use]
+pub fn parse_heartbeats(text: &str) -> Vec<Heartbeat> {
     let Ok(line) = Regex::new(r"(?m)^heartbeat (\d+): ticks \d+, lost (\d+), late max (\d+) us\n") else {
         return Vec::new();
     };
@@ -162,6 +172,14 @@ fn parse_heartbeats(text: &str) -> Vec<Heartbeat> {
             })
         })
         .collect()
+}
+
+/// The answer to `lateness`, the last one, in what FreeRTOS printed: how late how many of its ticks came.
+#[must_use]
+pub fn lateness(text: &str) -> String {
+    let start = text.rfind("ticks by how late they came:").unwrap_or(text.len());
+    let lines = text[start..].lines().filter(|line| line.starts_with("  below") || line.starts_with("max "));
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 /// What stood in `/proc/interrupts`.

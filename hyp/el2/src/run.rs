@@ -165,8 +165,10 @@ pub fn guest_exit(registers: &mut Registers) -> u64 {
             if advance {
                 guest::advance();
             }
-            // The interrupt that ends it is taken when the guest runs again.
-            barrier::wait_for_interrupt();
+            // The physical interrupt that ends it is taken when the guest runs again.
+            if !gic::offers_interrupt() {
+                barrier::wait_for_interrupt();
+            }
         }
         Action::Leave(Leave::CpuOff) => return LEFT_CPU_OFF,
         Action::Leave(Leave::System { restart: false }) => return LEFT_SYSTEM_OFF,

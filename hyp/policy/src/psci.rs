@@ -23,6 +23,9 @@ pub enum Outcome {
     },
 }
 
+/// Bits of `power_state` that must be zero (original format: state type 16, power level 25:24, state ID 15:0).
+const POWER_STATE_RESERVED: u64 = 0xffff_ffff_fcfe_0000;
+
 /// Decides the call `function` with arguments `args` (x1–x3). `is_memory` says whether an address is in the partition's
 /// RAM.
 pub fn call(
@@ -39,8 +42,9 @@ pub fn call(
         psci::PSCI_FEATURES => Outcome::Return(features(first)),
         psci::CPU_ON | psci::CPU_ON_32 => cpu_on(lifecycle, first, Ipa::new(second), third, is_memory),
         psci::CPU_OFF => Outcome::CpuOff,
-        // No power state is deeper than standby here, which a powerdown request may always come to (5.3.3).
-        psci::CPU_SUSPEND | psci::CPU_SUSPEND_32 => Outcome::Standby,
+        // No power state is deeper than standby here, which a powerdown request may always come to (5.4.5).
+        psci::CPU_SUSPEND | psci::CPU_SUSPEND_32 if first & POWER_STATE_RESERVED == 0 => Outcome::Standby,
+        psci::CPU_SUSPEND | psci::CPU_SUSPEND_32 => Outcome::Return(psci::INVALID_PARAMETERS),
         psci::AFFINITY_INFO | psci::AFFINITY_INFO_32 => {
             Outcome::Return(lifecycle.affinity_info(first, second))
         }

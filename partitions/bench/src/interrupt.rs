@@ -159,13 +159,15 @@ fn wake_by_timer() -> Result<Samples, Failure> {
         let due = Timer::Virtual.now() + ticks(10);
         Timer::Virtual.fire_at(due);
         let end: u64;
-        // SAFETY: no memory is changed; the loop ends when the timer's condition is met.
+        // SAFETY: no memory is changed; the loop ends when the timer's interrupt is pending.
         unsafe {
             asm!(
                 "2: wfi",
                 "mrs x21, cntvct_el0",
-                "mrs x22, cntv_ctl_el0",
-                "tbz x22, #2, 2b",
+                "mrs x22, icc_hppir1_el1",
+                "cmp x22, {timer}",
+                "b.ne 2b",
+                timer = in(reg) u64::from(Timer::Virtual.intid()),
                 out("x21") end,
                 out("x22") _,
             );

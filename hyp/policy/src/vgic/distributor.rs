@@ -229,7 +229,8 @@ impl Vgic {
         };
         let owner = if let BankId::Private(owner) = id { owner } else { vcpu };
         let Some(bank) = self.bank(id) else { return };
-        let value = if matches!(register, Priority(_)) { value } else { value & bank.owned };
+        // Only these have one bit for each interrupt.
+        let value = if matches!(register, Priority(_) | Config { .. }) { value } else { value & bank.owned };
         match (register, size) {
             (SetEnable, 4) => {
                 let changed = value & !bank.enabled;

@@ -1,5 +1,7 @@
 //! Calls with random identifiers and arguments, and CPUs that the partition has not got.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use bulkhead_abi::psci;
 use bulkhead_rt::exception::catch;
 use bulkhead_rt::smccc::{Conduit, call, hvc, hvc_with_immediate, on_bulkhead, smc_with_immediate};
@@ -108,8 +110,12 @@ fn absent(cpus: usize) -> Verdict {
 }
 
 fn start_and_stop() -> Verdict {
-    for round in 0..500 {
-        ensure_eq!(cpu::start(1, |_| {}, 0), psci::SUCCESS, "CPU_ON, round {round}");
+    static CAME: AtomicU64 = AtomicU64::new(0);
+    for round in 1..=500 {
+        let start = cpu::start(1, |round| CAME.store(round, Ordering::Release), round);
+        ensure_eq!(start, psci::SUCCESS, "CPU_ON, round {round}");
+        let came = wait_until(PATIENCE, || CAME.load(Ordering::Acquire) == round);
+        ensure!(came, "CPU 1 does not come in round {round}");
         let off = wait_until(PATIENCE, || cpu::state(1) == psci::affinity::OFF);
         ensure!(off, "CPU 1 is not off in round {round}");
     }

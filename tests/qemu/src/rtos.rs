@@ -1,0 +1,68 @@
+//! FreeRTOS without Linux: restarted beside another, and alone on the machine.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use bulkhead::board::{Board, QEMU_VIRT};
+use bulkhead::demo::{lateness, parse_heartbeats};
+use bulkhead::elf::Executable;
+use bulkhead::workspace::Noise;
+use bulkhead_hil::{Source, Target};
+
+use crate::lab::{Lab, SOON, expect_power_off};
+
+/// How long FreeRTOS is watched alone.
+const ALONE: Duration = Duration::from_secs(10);
+
+/// SYSTEM_RESET starts one partition again; the other's ticks go on.
+pub fn restart_alone(lab: &Lab) -> Result<()> {
+    let mut target = lab.start(lab.test_manifest("restart.dts"), QEMU_VIRT)?;
+    let first = target.partition("first", SOON)?;
+    let second = target.partition("second", SOON)?;
+    target.expect(second, "^heartbeat 2:", SOON)?;
+    target.focus("first")?;
+    for _ in 0..2 {
+        target.expect(first, "^heartbeat 2:", SOON)?;
+        target.send(b"reboot\r")?;
+        target.expect(Source::HYPERVISOR, "^partition first: restart\n", SOON)?;
+        target.expect(first, "^heartbeat 1:", SOON)?;
+    }
+    target.expect_new(second, "^heartbeat .*\n", SOON)?;
+    let beats = parse_heartbeats(&target.text(second));
+    for (beat, number) in beats.iter().zip(1..) {
+        ensure!(beat.number == number && beat.lost == 0, "the other partition noticed: {beat:?}");
+    }
+    for name in ["first", "second"] {
+        target.focus(name)?;
+        target.send(b"off\r")?;
+        target.expect(Source::HYPERVISOR, &format!("^partition {name}: off\n"), SOON)?;
+    }
+    expect_power_off(&mut target)
+}
+
+/// What the emulator itself makes late: the same image with nothing below and nobody beside it.
+pub fn alone(lab: &Lab) -> Result<()> {
+    let image = Executable::read(&lab.workspace.build("bulkhead-freertos", Noise::Quiet)?)?.flatten()?;
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), image)?;
+    let bare = Board { machine: "virt,gic-version=3", cpus: 1, ..QEMU_VIRT };
+    let mut command = bare.command();
+    command.arg("-kernel").arg(file.path());
+    let mut target = lab.start_command(command)?;
+    target.expect(Source::HYPERVISOR, "^heartbeat 1:", SOON)?;
+    target.run_for(ALONE)?;
+    println!(
+        "FreeRTOS alone on the machine, without Bulkhead:\n{}",
+        histogram(&mut target, Source::HYPERVISOR)?
+    );
+    let beats = parse_heartbeats(&target.text(Source::HYPERVISOR));
+    ensure!(beats.iter().all(|beat| beat.lost == 0), "ticks are lost even there: {beats:?}");
+    Ok(())
+}
+
+/// Asks FreeRTOS, which has the input, how late its ticks came.
+pub fn histogram(target: &mut Target, rtos: Source) -> Result<String> {
+    target.send(b"lateness\r")?;
+    target.expect_new(rtos, "^max .*\n", SOON)?;
+    Ok(lateness(&target.text(rtos)))
+}
