@@ -123,16 +123,17 @@ fn is_named(bytes: &[u8], name: &[u8]) -> bool {
     bytes.get(name.len()) == Some(&0) && bytes.iter().zip(name).all(|(a, b)| a == b)
 }
 
-/// Whether a byte is a character of a node's name (2.2.1) or the `@` before its unit address.
-const NAME_CHARS: [bool; 256] = {
-    let mut table = [false; 256];
+/// The characters of a node's name (2.2.1) and the `@` before its unit address, a bit each.
+const NAME_CHARS: u128 = {
+    let mut set = 0;
     let mut byte = 0_u8;
     while byte < 128 {
-        table[byte as usize] =
-            byte.is_ascii_alphanumeric() || matches!(byte, b',' | b'.' | b'_' | b'+' | b'-' | b'@');
+        if byte.is_ascii_alphanumeric() || matches!(byte, b',' | b'.' | b'_' | b'+' | b'-' | b'@') {
+            set |= 1_u128.wrapping_shl(byte as u32);
+        }
         byte = byte.wrapping_add(1);
     }
-    table
+    set
 };
 
 /// Text that the gate let through; it is ASCII.
@@ -240,7 +241,7 @@ impl<'a> Tree<'a> {
     fn gate_name(&self, at: usize) -> Option<&'a [u8]> {
         let bytes = self.structure.get(at..)?;
         let length =
-            bytes.iter().position(|&byte| !NAME_CHARS.get(usize::from(byte)).is_some_and(|&is| is))?;
+            bytes.iter().position(|&byte| byte > 127 || NAME_CHARS.wrapping_shr(byte.into()) & 1 == 0)?;
         let name = bytes.get(..length)?;
         (bytes.get(length) == Some(&0) && length <= MAX_NAME).then_some(name)
     }

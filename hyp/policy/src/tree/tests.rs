@@ -10,7 +10,8 @@ use super::*;
 use crate::guest_dtb::writer::Writer;
 use crate::manifest::tests::{Random, SHARING, VIRT, VIRT_4G, VIRT_V2};
 
-const BOARDS: [&[u8]; 4] = [VIRT, VIRT_4G, VIRT_V2, SHARING];
+/// Miri takes minutes for the large ones.
+const BOARDS: &[&[u8]] = if cfg!(miri) { &[SHARING] } else { &[SHARING, VIRT, VIRT_4G, VIRT_V2] };
 
 fn write(content: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
     let mut blob = vec![0; 64 << 10];
@@ -44,14 +45,14 @@ fn agree(tree: &Tree<'_>, other: dtoolkit::fdt::Fdt<'_>) {
 
 #[test]
 fn reads_what_dtoolkit_reads() {
-    for blob in BOARDS {
+    for &blob in BOARDS {
         agree(&Tree::new(blob).expect("a tree"), dtoolkit::fdt::Fdt::new(blob).expect("a tree"));
     }
 }
 
 #[test]
 fn reads_what_fdt_reads() {
-    for blob in BOARDS {
+    for &blob in BOARDS {
         let tree = Tree::new(blob).expect("a tree");
         let other = fdt::Fdt::new(blob).expect("a tree");
         let mut theirs = other.all_nodes();
@@ -74,7 +75,7 @@ fn reads_what_fdt_reads() {
 
 #[test]
 fn mutants_are_refused_or_read_alike() {
-    let rounds = if cfg!(miri) { 10 } else { 20_000 };
+    let rounds = if cfg!(miri) { 4 } else { 20_000 };
     let mut random = Random(0x7ee);
     let (mut accepted, mut compared) = (0, 0);
     for round in 0..rounds {
