@@ -32,6 +32,12 @@ impl IntId {
         Self(16 | (n & 15) as u16)
     }
 
+    /// SGI or PPI with this INTID, taken modulo 32.
+    #[must_use]
+    pub const fn private(intid: usize) -> Self {
+        Self((intid & 31) as u16)
+    }
+
     /// Shared peripheral interrupt `n` as a device tree counts them, or `None` above 987.
     #[must_use]
     pub const fn spi(n: u32) -> Option<Self> {

@@ -123,18 +123,22 @@ fn is_named(bytes: &[u8], name: &[u8]) -> bool {
     bytes.get(name.len()) == Some(&0) && bytes.iter().zip(name).all(|(a, b)| a == b)
 }
 
-/// The characters of a node's name (2.2.1) and the `@` before its unit address, a bit each.
-const NAME_CHARS: u128 = {
-    let mut set = 0;
+/// Whether a byte is a character of a node's name (2.2.1) or the `@` before its unit address.
+const NAME_CHARS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut rest: &mut [bool] = &mut table;
     let mut byte = 0_u8;
-    while byte < 128 {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b',' | b'.' | b'_' | b'+' | b'-' | b'@') {
-            set |= 1_u128.wrapping_shl(byte as u32);
-        }
+    while let Some((first, tail)) = rest.split_first_mut() {
+        *first = byte.is_ascii_alphanumeric() || matches!(byte, b',' | b'.' | b'_' | b'+' | b'-' | b'@');
         byte = byte.wrapping_add(1);
+        rest = tail;
     }
-    set
+    table
 };
+
+fn is_name_char(byte: u8) -> bool {
+    NAME_CHARS.get(usize::from(byte)).is_some_and(|&is| is)
+}
 
 /// Text that the gate let through; it is ASCII.
 fn text(bytes: &[u8]) -> &str {
@@ -240,8 +244,7 @@ impl<'a> Tree<'a> {
     /// The node name at `at`, if it is one.
     fn gate_name(&self, at: usize) -> Option<&'a [u8]> {
         let bytes = self.structure.get(at..)?;
-        let length =
-            bytes.iter().position(|&byte| byte > 127 || NAME_CHARS.wrapping_shr(byte.into()) & 1 == 0)?;
+        let length = bytes.iter().position(|&byte| !is_name_char(byte))?;
         let name = bytes.get(..length)?;
         (bytes.get(length) == Some(&0) && length <= MAX_NAME).then_some(name)
     }

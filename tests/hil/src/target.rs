@@ -190,7 +190,7 @@ impl Target {
     }
 
     /// Waits until what `source` prints after the last match matches `pattern`, also in an unfinished line.
-    /// `^` and `$` match at line ends.
+    /// `^` matches where a line begins; a line that is to be complete is matched up to its `\n`.
     ///
     /// # Errors
     ///
@@ -296,7 +296,7 @@ impl Target {
     pub fn focus(&mut self, name: &str) -> Result<(), WaitError> {
         for _ in 0..=self.names.len() {
             self.send(&[NEXT_FOCUS])?;
-            let answer = self.expect(Source::HYPERVISOR, r"^input to (\S+)$", FOCUS_ANSWER)?;
+            let answer = self.expect(Source::HYPERVISOR, r"^input to (\S+)\n", FOCUS_ANSWER)?;
             if &answer[1] == name {
                 return Ok(());
             }

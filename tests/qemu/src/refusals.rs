@@ -15,7 +15,7 @@ use crate::lab::{Lab, SOON};
 const FAULTS: [(&str, &str); 4] = [
     ("overlap-memory", "/partitions/rtos: physical-memory"),
     ("cpu-twice", "/partitions/rtos: cpu 2 is already given to /partitions/linux"),
-    ("unknown-path", "/partitions/linux: "),
+    ("unknown-path", "/partitions/rtos: access names"),
     ("image-too-big", "/partitions/linux: kernel \"big.Image\" does not fit"),
 ];
 

@@ -62,7 +62,7 @@ fn other_boards_are_understood() {
 fn what_is_missing_is_named() {
     let without = |from: &str, to: &str| {
         assert_eq!(from.len(), to.len());
-        let mut blob = VIRT.to_vec();
+        let mut blob = SHARING.to_vec();
         while let Some(at) = blob.windows(from.len()).position(|window| window == from.as_bytes()) {
             blob[at..at + to.len()].copy_from_slice(to.as_bytes());
         }

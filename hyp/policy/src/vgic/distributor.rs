@@ -159,7 +159,7 @@ impl Vgic {
         if bank.resident & mask(bit) != 0 {
             self.recall(machine, Some(vcpu), bank_index(intid), mask(bit));
         } else if bank.pending() & mask(bit) != 0 {
-            self.deliver(machine, Some(vcpu), usize::from(target));
+            self.deliver(machine, Some(vcpu), usize::from(target), intid);
         }
     }
 
@@ -228,7 +228,14 @@ impl Vgic {
             ClearActive, ClearEnable, ClearPending, Config, Group, Priority, SetActive, SetEnable, SetPending,
         };
         let owner = if let BankId::Private(owner) = id { owner } else { vcpu };
+        if matches!(register, SetPending | ClearPending | SetActive | ClearActive) && id == BankId::Private(vcpu) {
+            // This CPU can make its bank exact at once.
+            self.unload(machine, vcpu);
+        }
+        let timer = if owner == vcpu { 0 } else { self.timer_mask() };
         let Some(bank) = self.bank(id) else { return };
+        // List register 0 of another CPU may hold the timer unknown to its bank.
+        let elsewhere = bank.resident | if bank.word() == 0 { timer } else { 0 };
         // Only these have one bit for each interrupt.
         let value = if matches!(register, Priority(_) | Config { .. }) { value } else { value & bank.owned };
         match (register, size) {
@@ -242,7 +249,7 @@ impl Vgic {
                 if ready != 0 {
                     self.deliver_bits(machine, vcpu, id, ready);
                 } else if word == 0 && changed & self.timer_mask() != 0 {
-                    self.deliver(machine, Some(vcpu), owner);
+                    self.refresh_timer(machine, vcpu, owner);
                 }
             }
             (ClearEnable, 4) => {
@@ -266,9 +273,8 @@ impl Vgic {
                 self.deliver_bits(machine, vcpu, id, value);
             }
             (ClearPending, 4) => {
-                let resident = value & bank.resident;
                 bank.latched &= !value;
-                bank.cancel_pending |= resident;
+                bank.cancel_pending |= value & elsewhere;
                 let done = value & bank.in_service & !bank.active & !bank.resident;
                 bank.in_service &= !done;
                 for bit in bits(done) {
@@ -288,7 +294,7 @@ impl Vgic {
                 self.deliver_bits(machine, vcpu, id, changed);
             }
             (ClearActive, 4) => {
-                bank.cancel_active |= value & bank.resident;
+                bank.cancel_active |= value & elsewhere;
                 let ended = value & bank.active;
                 for bit in bits(ended) {
                     if let Some(intid) = self.bank(id).and_then(|bank| bank.intid(bit)) {
@@ -315,6 +321,9 @@ impl Vgic {
         }
         if let (Config { upper }, 4) = (register, size) {
             self.write_config(id, upper, value);
+        }
+        if matches!(register, SetPending | ClearPending | SetActive | ClearActive) && id == BankId::Private(vcpu) {
+            self.fill(machine, vcpu);
         }
     }
 
@@ -348,23 +357,41 @@ impl Vgic {
 
     /// The list registers that hold interrupts of `which` are looked at again by their CPUs.
     fn recall_bits<M: Machine>(&mut self, machine: &mut M, vcpu: usize, id: BankId, which: u32) {
-        for home in bits(self.homes(id, which)) {
+        let homes = self.homes(id, which);
+        if id == BankId::Private(vcpu) && homes != 0 {
+            let timer = self.timer_mask();
+            let resident = self.bank(id).map_or(0, |bank| bank.resident & which);
+            if resident == 0 && machine.empty_list_registers() & 1 != 0 {
+                // The timer alone, and its list register is empty.
+                if which & timer != 0 {
+                    self.publish_timer(machine, vcpu);
+                }
+                return;
+            }
+        }
+        for home in bits(homes) {
             self.resynchronize(machine, Some(vcpu), home);
+        }
+    }
+
+    /// What the short path of the CPU of `owner` may do with the timer changed.
+    fn refresh_timer<M: Machine>(&mut self, machine: &mut M, vcpu: usize, owner: usize) {
+        if owner == vcpu {
+            self.publish_timer(machine, vcpu);
+        } else {
+            self.resynchronize(machine, Some(vcpu), owner);
         }
     }
 
     /// What of `which` is pending or active is put into list registers.
     fn deliver_bits<M: Machine>(&mut self, machine: &mut M, vcpu: usize, id: BankId, which: u32) {
-        let Some(bank) = self.bank(id) else { return };
-        let places = match id {
-            BankId::Private(owner) => mask(owner),
-            BankId::Shared(_) => bits(which).fold(0, |places, bit| {
-                let place = bank.place_of(0, bit);
-                if place < 16 { places | mask(place) } else { places }
-            }),
-        };
-        for place in bits(places) {
-            self.deliver(machine, Some(vcpu), place);
+        for bit in bits(which) {
+            let Some(bank) = self.bank(id) else { return };
+            let owner = if let BankId::Private(owner) = id { owner } else { vcpu };
+            let (place, intid) = (bank.place_of(owner, bit), bank.intid(bit));
+            if let Some(intid) = intid {
+                self.deliver(machine, Some(vcpu), place, intid);
+            }
         }
     }
 

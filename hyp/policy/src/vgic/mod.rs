@@ -30,6 +30,12 @@ struct Private {
     bank: Bank,
     /// The interrupt in each list register, by what was last written there.
     slots: [Option<Slot>; LIST_REGISTERS],
+    /// Bit `n` set: `slots[n]` is occupied.
+    used: u32,
+    /// Private interrupts that other vCPUs made pending, for this one's CPU to look at.
+    inbox: u32,
+    /// The same of shared interrupts.
+    inbox_shared: bool,
     /// Another vCPU changed something that is resident here.
     resync: bool,
     /// vCPUs whose list registers this one's retried read waits for.
@@ -85,6 +91,9 @@ impl Vgic {
         let vcpu = |affinity| Private {
             bank: private.clone(),
             slots: [None; LIST_REGISTERS],
+            used: 0,
+            inbox: 0,
+            inbox_shared: false,
             resync: false,
             awaiting: 0,
             asked: false,
@@ -138,6 +147,7 @@ impl Vgic {
         let Some(private) = self.vcpus.get_mut(vcpu) else { return };
         private.bank.reset();
         private.slots = [None; LIST_REGISTERS];
+        private.used = 0;
         private.resync = false;
         private.awaiting = 0;
         private.asked = false;
@@ -199,7 +209,7 @@ impl Vgic {
         bank.latched |= mask(bit);
         bank.in_service |= mask(bit);
         let target = bank.place_of(vcpu, bit);
-        self.deliver(machine, Some(vcpu), target);
+        self.deliver(machine, Some(vcpu), target, intid);
     }
 
     /// The line of an emulated device rises or falls. `current` is the vCPU of this partition that this CPU
@@ -213,7 +223,7 @@ impl Vgic {
         if level {
             bank.line |= mask(bit);
             let target = bank.place_of(0, bit);
-            self.deliver(machine, current, target);
+            self.deliver(machine, current, target, intid);
         } else {
             bank.line &= !mask(bit);
             self.recall(machine, current, bank_index(intid), mask(bit));
@@ -242,7 +252,7 @@ impl Vgic {
                 continue;
             }
             private.bank.latched |= sgi;
-            self.deliver(machine, Some(vcpu), target);
+            self.deliver(machine, Some(vcpu), target, intid);
         }
     }
 
@@ -263,7 +273,15 @@ impl Vgic {
             self.synchronize(machine, vcpu);
             return;
         }
-        let ends = if private.maintenance.active_spilled { machine.take_eoi_count() } else { 0 };
+        let maintenance = private.maintenance;
+        if maintenance == Maintenance::default() && !private.inbox_shared && private.inbox != 0 {
+            let inbox = core::mem::take(&mut private.inbox);
+            for bit in bits(inbox) {
+                self.place(machine, vcpu, IntId::private(bit));
+            }
+            return;
+        }
+        let ends = if maintenance.active_spilled { machine.take_eoi_count() } else { 0 };
         for _ in 0..ends {
             // EOIs arrive in order of priority: the highest-priority active interrupt without a list register.
             let Some(intid) = self.spilled_active(vcpu).map(|(intid, _)| intid) else { break };
@@ -317,17 +335,41 @@ impl Vgic {
         Some((bank, (intid.raw() & 31) as usize))
     }
 
-    /// Something became deliverable at `target`: place it here, or have the target's CPU do so. A vCPU that is off finds it when it
-    /// starts.
-    fn deliver<M: Machine>(&mut self, machine: &mut M, current: Option<usize>, target: usize) {
-        if !self.vcpus.get(target).is_some_and(|private| private.running) {
+    /// `intid` became deliverable at `target`: place it here, or have the target's CPU do so. A vCPU that is off finds it
+    /// when it starts.
+    #[inline]
+    fn deliver<M: Machine>(&mut self, machine: &mut M, current: Option<usize>, target: usize, intid: IntId) {
+        let Some(private) = self.vcpus.get_mut(target).filter(|private| private.running) else { return };
+        if current == Some(target) {
+            self.place(machine, target, intid);
             return;
         }
-        if current == Some(target) {
-            self.fill(machine, target);
+        if intid.is_private() {
+            private.inbox |= mask(intid.raw() as usize);
         } else {
-            machine.kick(target);
+            private.inbox_shared = true;
         }
+        machine.kick(target);
+    }
+
+    /// Puts `intid`, which has just become pending, into a free list register of this CPU. While no maintenance event is asked for,
+    /// nothing else waits, so it is the only candidate.
+    fn place<M: Machine>(&mut self, machine: &mut M, vcpu: usize, intid: IntId) {
+        self.reap_all(machine, vcpu);
+        let groups = self.groups;
+        let empty = machine.empty_list_registers() & lists(machine) & !1;
+        let alone = self.vcpus.get(vcpu).is_some_and(|private| private.maintenance == Maintenance::default());
+        if alone && empty != 0 && intid != self.virtual_timer {
+            let Some((bank, bit)) = self.bank_bit(vcpu, intid) else { return };
+            if bank.deliverable(groups) & mask(bit) != 0 {
+                self.load(machine, vcpu, empty.trailing_zeros() as usize, intid);
+                return;
+            }
+            if bank.pending() & mask(bit) & (bank.active | bank.resident) == 0 {
+                return;
+            }
+        }
+        self.fill(machine, vcpu);
     }
 
     /// The interrupts `changed` of shared bank `index` may no longer be where they are resident: have each such vCPU
@@ -371,6 +413,8 @@ impl Vgic {
     fn reap<M: Machine>(&mut self, machine: &mut M, vcpu: usize, slot: Slot) {
         let Some((bank, bit)) = self.bank_bit(vcpu, slot.intid) else { return };
         bank.forget_residence(mask(bit));
+        bank.cancel_pending &= !mask(bit);
+        bank.cancel_active &= !mask(bit);
         if bank.in_service & !bank.latched & mask(bit) != 0 {
             bank.in_service &= !mask(bit);
             if !slot.hardware {
@@ -380,13 +424,28 @@ impl Vgic {
     }
 
     /// Notes which list registers the guest has emptied.
+    #[inline]
     fn reap_all<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
-        let empty = machine.empty_list_registers();
-        for n in bits(empty & 0xffff) {
-            let Some(slot) = self.vcpus.get_mut(vcpu).and_then(|p| p.slots.get_mut(n)).and_then(Option::take) else {
-                continue;
-            };
-            self.reap(machine, vcpu, slot);
+        let used = self.vcpus.get(vcpu).map_or(0, |private| private.used);
+        for n in bits(machine.empty_list_registers() & used) {
+            if let Some(slot) = self.take_slot(vcpu, n) {
+                self.reap(machine, vcpu, slot);
+            }
+        }
+    }
+
+    fn take_slot(&mut self, vcpu: usize, n: usize) -> Option<Slot> {
+        let private = self.vcpus.get_mut(vcpu)?;
+        private.used &= !mask(n);
+        private.slots.get_mut(n)?.take()
+    }
+
+    fn set_slot(&mut self, vcpu: usize, n: usize, slot: Slot) {
+        if let Some(private) = self.vcpus.get_mut(vcpu)
+            && let Some(place) = private.slots.get_mut(n)
+        {
+            private.used |= mask(n);
+            *place = Some(slot);
         }
     }
 
@@ -397,7 +456,7 @@ impl Vgic {
             bank.forget_residence(mask(bit));
         }
         for n in 0..machine.list_registers() {
-            let slot = self.slot_mut(vcpu, n).and_then(Option::take);
+            let slot = self.take_slot(vcpu, n);
             match (machine.read_list_register(n), slot) {
                 (Some(entry), slot) => {
                     machine.write_list_register(n, None);
@@ -406,6 +465,11 @@ impl Vgic {
                 (None, Some(slot)) => self.reap(machine, vcpu, slot),
                 (None, None) => {}
             }
+        }
+        // What was to be cancelled is out of the list registers, or had left them before.
+        if let Some(private) = self.vcpus.get_mut(vcpu) {
+            private.bank.cancel_pending = 0;
+            private.bank.cancel_active = 0;
         }
     }
 
@@ -432,29 +496,23 @@ impl Vgic {
         }
         let target = bank.place_of(vcpu, bit);
         if bank.pending() & bit_mask != 0 && target != vcpu {
-            self.deliver(machine, Some(vcpu), target);
+            self.deliver(machine, Some(vcpu), target, entry.intid);
         }
     }
 
     /// The deliverable interrupt of the highest priority at `vcpu`.
+    #[inline]
     fn best_pending(&self, vcpu: usize) -> Option<(IntId, u8)> {
         let private = self.vcpus.get(vcpu)?;
         let mut best: Option<(IntId, u8)> = None;
-        let mut consider = |bank: &Bank, bit: usize| {
-            let priority = bank.priority_of(bit);
-            if best.is_none_or(|(_, other)| priority < other)
-                && let Some(intid) = bank.intid(bit)
-            {
-                best = Some((intid, priority));
-            }
-        };
-        for bit in bits(private.bank.deliverable(self.groups)) {
-            consider(&private.bank, bit);
-        }
-        for bank in &self.shared {
+        for bank in core::iter::once(&private.bank).chain(&self.shared) {
             for bit in bits(bank.deliverable(self.groups)) {
-                if bank.target_of(bit) == vcpu {
-                    consider(bank, bit);
+                let priority = bank.priority_of(bit);
+                if (bank.word() == 0 || bank.target_of(bit) == vcpu)
+                    && best.is_none_or(|(_, other)| priority < other)
+                    && let Some(intid) = bank.intid(bit)
+                {
+                    best = Some((intid, priority));
                 }
             }
         }
@@ -464,15 +522,27 @@ impl Vgic {
     /// The active interrupt of the highest priority at `vcpu` that has no list register.
     fn spilled_active(&self, vcpu: usize) -> Option<(IntId, u8)> {
         let private = self.vcpus.get(vcpu)?;
-        let own = bits(private.bank.active & !private.bank.resident).map(|bit| (&private.bank, bit));
-        let shared = self.shared.iter().flat_map(|bank| bits(bank.active & !bank.resident).map(move |bit| (bank, bit)));
-        own.chain(shared.filter(|(bank, bit)| bank.home_of(*bit) == vcpu))
-            .filter_map(|(bank, bit)| Some((bank.intid(bit)?, bank.priority_of(bit))))
-            .min_by_key(|&(_, priority)| priority)
+        let mut best: Option<(IntId, u8)> = None;
+        for bank in core::iter::once(&private.bank).chain(&self.shared) {
+            for bit in bits(bank.active & !bank.resident) {
+                let priority = bank.priority_of(bit);
+                if (bank.word() == 0 || bank.home_of(bit) == vcpu)
+                    && best.is_none_or(|(_, other)| priority < other)
+                    && let Some(intid) = bank.intid(bit)
+                {
+                    best = Some((intid, priority));
+                }
+            }
+        }
+        best
     }
 
     /// Puts what `vcpu` may take into this CPU's list registers, by priority.
     fn fill<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
+        if let Some(private) = self.vcpus.get_mut(vcpu) {
+            private.inbox = 0;
+            private.inbox_shared = false;
+        }
         self.reap_all(machine, vcpu);
         self.repend_resident(machine, vcpu);
         let mut maintenance = Maintenance::default();
@@ -509,8 +579,9 @@ impl Vgic {
 
     /// An interrupt pended again while its list register holds it active becomes pending and active there.
     fn repend_resident<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
-        for n in 0..machine.list_registers() {
-            let Some(slot) = self.vcpus.get(vcpu).and_then(|p| p.slots.get(n).copied().flatten()) else { continue };
+        let Some((used, slots)) = self.vcpus.get(vcpu).map(|private| (private.used, private.slots)) else { return };
+        for n in bits(used) {
+            let Some(slot) = slots.get(n).copied().flatten() else { continue };
             let Some((bank, bit)) = self.bank_bit(vcpu, slot.intid) else { continue };
             if bank.latched & bank.resident & mask(bit) == 0 {
                 continue;
@@ -526,22 +597,14 @@ impl Vgic {
                 entry.notify_end = true;
             }
             machine.write_list_register(n, Some(entry));
-            if let Some(slot) = self.slot_mut(vcpu, n) {
-                *slot = Some(Slot { intid: entry.intid, hardware: entry.hardware, latched: true });
-            }
+            self.set_slot(vcpu, n, Slot { intid: entry.intid, hardware: entry.hardware, latched: true });
         }
-    }
-
-    fn slot_mut(&mut self, vcpu: usize, n: usize) -> Option<&mut Option<Slot>> {
-        self.vcpus.get_mut(vcpu)?.slots.get_mut(n)
     }
 
     /// A list register for `intid` that is free, leaving `spare` others free.
     fn free_slot<M: Machine>(&mut self, machine: &mut M, vcpu: usize, intid: IntId, spare: u32) -> Option<usize> {
-        let empty = machine.empty_list_registers() & 1_u32.wrapping_shl(machine.list_registers() as u32).wrapping_sub(1);
-        let used = self.vcpus.get(vcpu)?.slots.iter().enumerate();
-        let used = used.fold(0, |used, (n, slot)| if slot.is_some() { used | mask(n) } else { used });
-        let free = empty & !used;
+        let used = self.vcpus.get(vcpu)?.used;
+        let free = machine.empty_list_registers() & lists(machine) & !used;
         if intid == self.virtual_timer {
             return (free & 1 != 0).then_some(0);
         }
@@ -580,7 +643,7 @@ impl Vgic {
             }
         };
         machine.write_list_register(n, None);
-        let slot = self.slot_mut(vcpu, n).and_then(Option::take);
+        let slot = self.take_slot(vcpu, n);
         self.take_back(machine, vcpu, entry, slot.is_none_or(|slot| slot.latched));
         Some(n)
     }
@@ -618,9 +681,7 @@ impl Vgic {
         }
         bank.resident |= bit_mask;
         bank.set_home(bit, vcpu);
-        if let Some(slot) = self.slot_mut(vcpu, n) {
-            *slot = Some(Slot { intid, hardware, latched });
-        }
+        self.set_slot(vcpu, n, Slot { intid, hardware, latched });
     }
 
     /// Tells the machine what its short path may do when the virtual timer fires.
@@ -642,6 +703,11 @@ impl Vgic {
             notify_end: false,
         }));
     }
+}
+
+/// The list registers that exist, as a mask.
+fn lists<M: Machine>(machine: &M) -> u32 {
+    1_u32.wrapping_shl(machine.list_registers() as u32).wrapping_sub(1)
 }
 
 /// Index into the shared banks.
