@@ -44,13 +44,17 @@ const SCTLR_EL1_RESET: u64 = 0x30d0_0800;
 /// PSTATE at the first instruction: EL1h, all masked.
 const PSTATE_RESET: u64 = 0x3c5;
 
-/// Gives this CPU for good to a vCPU of a partition: stage 2, traps and identity. `tables` are complete and never change
-/// while `vmid` is in use.
-pub fn assign_cpu(tables: &'static Stage2<'static>, vmid: u8, vcpu: usize) {
-    assert!(!PerCpu::current().assigned.replace(true));
+/// Gives this CPU for good to vCPU `vcpu` of partition number `partition`: stage 2, traps and identity. `tables` are complete
+/// and never change.
+pub fn assign_cpu(tables: &'static Stage2<'static>, partition: usize, vcpu: usize) {
+    let this_cpu = PerCpu::current();
+    assert!(!this_cpu.assigned.replace(true));
+    this_cpu.partition.set(partition as u64);
+    // VMID 0 is nobody's, so that a VTTBR_EL2 that was never set matches no partition's translations.
+    let vmid = partition as u64 + 1;
     let root = tables.root();
     VTCR_EL2.set(stage2::vtcr(ID_AA64MMFR0_EL1.get()));
-    VTTBR_EL2.set((u64::from(vmid) << 48) | root.raw());
+    VTTBR_EL2.set((vmid << 48) | root.raw());
     CPTR_EL2.set(CPTR);
     CNTHCTL_EL2.set(0b11);
     CNTVOFF_EL2.set(0);

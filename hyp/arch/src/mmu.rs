@@ -174,8 +174,8 @@ pub fn map_firmware_data(region: Region<Pa>) -> Option<&'static [u8]> {
         let pa = first_block + block as u64 * BLOCK_2M;
         let from = pa.max(start & !(PAGE_SIZE - 1));
         let to = (pa + BLOCK_2M - 1).min(last);
-        let level3 = if to - from + 1 == BLOCK_2M { None } else { Some(heap::allocate(PAGE, PAGE)?.cast::<Table>()) };
-        // SAFETY: the entry was free; the memory is not EL2's; `level3` is a page of its own.
+        let level3 = if to - from + 1 == BLOCK_2M { None } else { Some(new_table()?) };
+        // SAFETY: the entry was free; the memory is not EL2's; `level3` is a new table.
         unsafe { map_block(index + block, pa, from..=to, level3, READ_ONLY) };
     }
     barrier::complete_stores();
@@ -188,7 +188,7 @@ pub fn map_firmware_data(region: Region<Pa>) -> Option<&'static [u8]> {
 /// Maps the part `range` of the 2 MiB block at `pa` by level-2 entry `index`: by a block descriptor where no `level3` is given.
 ///
 /// # Safety
-/// The entry is free, `level3` is a page that nothing else uses, and the memory may be mapped.
+/// The entry is free, `level3` is an empty table that nothing else uses, and the memory may be mapped.
 unsafe fn map_block(
     index: usize,
     pa: u64,
@@ -201,16 +201,28 @@ unsafe fn map_block(
         match level3 {
             None => write_entry(&raw mut __hyp_level2, index, pa | NORMAL | XN | access),
             Some(table) => {
-                for page in 0..512 {
-                    let page_pa = pa + page as u64 * PAGE_SIZE;
-                    let mapped = page_pa + PAGE_SIZE > *range.start() && page_pa <= *range.end();
-                    write_entry(table, page, if mapped { page_pa | PAGE_RW | access } else { 0 });
+                for page in pages_of(pa, &range) {
+                    write_entry(table, page, (pa + page as u64 * PAGE_SIZE) | PAGE_RW | access);
                 }
                 barrier::complete_stores();
                 write_entry(&raw mut __hyp_level2, index, physical_address(table as u64) | TABLE);
             }
         }
     }
+}
+
+/// The pages of the 2 MiB block at `pa` that `range`, which lies within it, touches.
+fn pages_of(pa: u64, range: &core::ops::RangeInclusive<u64>) -> core::ops::Range<usize> {
+    let page = |address: u64| ((address - pa) / PAGE_SIZE) as usize;
+    page(*range.start())..page(*range.end()) + 1
+}
+
+/// An empty table from the boot heap.
+fn new_table() -> Option<*mut Table> {
+    let table = heap::allocate(PAGE, PAGE)?;
+    // SAFETY: a page of its own, just allocated.
+    unsafe { table.write_bytes(0, PAGE) };
+    Some(table.cast())
 }
 
 /// The physical address of something in the image or the boot heap.
@@ -250,7 +262,7 @@ impl Window {
     pub fn new() -> Option<Self> {
         let this_cpu = PerCpu::current();
         assert!(!this_cpu.has_window.replace(true));
-        let level3 = heap::allocate(PAGE, PAGE)?.cast();
+        let level3 = new_table()?;
         let first = (WINDOW_VA - HYP_VA) / WINDOW_SIZE;
         let index = first as usize + this_cpu.cpu();
         assert!(index < FIRMWARE_FIRST);
@@ -275,6 +287,11 @@ impl Window {
         // level-2 entry, and any page of it in the TLB: all of EL2's entries on this CPU go (DDI 0487, D8.16).
         unsafe {
             write_entry(&raw mut __hyp_level2, self.index, 0);
+            if !whole {
+                for page in pages_of(block, &(start..=last)) {
+                    write_entry(self.level3, page, 0);
+                }
+            }
             asm!("dsb nshst", "tlbi alle2", "dsb nsh", "isb", options(nostack, preserves_flags));
         }
         result

@@ -12,6 +12,8 @@ use crate::sysreg::{read_sysreg, write_sysreg};
 pub struct PerCpu {
     /// What list register 0 becomes when the virtual timer fires; 0 sends that through the long path.
     pub timer_list_register: Cell<u64>,
+    /// Number of the partition that the CPU belongs to, from 0.
+    pub partition: Cell<u64>,
     /// Index of the CPU in the firmware's tree.
     cpu: Cell<usize>,
     /// The CPU has made its loading window.
@@ -29,6 +31,7 @@ static PER_CPU: All = All(
     [const {
         PerCpu {
             timer_list_register: Cell::new(0),
+            partition: Cell::new(0),
             cpu: Cell::new(0),
             has_window: Cell::new(false),
             assigned: Cell::new(false),

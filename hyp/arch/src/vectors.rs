@@ -4,12 +4,15 @@
 //! same stack. EL2 runs with all interrupts masked, so an exception taken from EL2 itself is a fault of ours: it goes to a
 //! stack of its own, prints, and stops.
 //!
+//! Two short paths never reach Rust: the virtual timer's interrupt, and the calls that ask for a constant.
+//!
 //! A synchronous exit saves all of x0–x30, because emulation may need any; an interrupt saves what the calling convention
 //! lets Rust clobber. FP and SIMD registers are never touched at EL2.
 
 use core::arch::global_asm;
 use core::mem::{offset_of, size_of};
 
+use bulkhead_abi::{hypercall, psci};
 use bulkhead_policy::vcpu::Registers;
 
 use crate::percpu::PerCpu;
@@ -116,6 +119,13 @@ global_asm!(
     // From a lower level in AArch64.
     "    .balign 128",
     "    stp     x0, x1, [sp, #-{frame}]!",
+    "    str     x2, [sp, #16]",
+    "    mrs     x1, esr_el2",
+    "    mov     w2, #{hvc_0}",
+    "    cmp     x1, x2",
+    "    b.eq    exit_hvc",
+    "    ldr     x2, [sp, #16]",
+    "exit_saved:",
     "    save_caller_saved",
     "    save_callee_saved",
     "    mov     x0, sp",
@@ -142,6 +152,28 @@ global_asm!(
     "    .balign 128",
     "    b       exit_serror",
     "    .balign 128",
+
+    // HVC #0: the calls that ask for a constant. x1 and x2 are free; policy's `dispatch` answers the same.
+    "exit_hvc:",
+    "    mov     w2, #{partition_id}",
+    "    cmp     w0, w2",
+    "    b.eq    1f",
+    "    mov     w2, #{psci_version}",
+    "    cmp     w0, w2",
+    "    b.eq    2f",
+    "    ldr     x2, [sp, #16]",
+    "    b       exit_saved",
+    "1:  mrs     x1, tpidr_el2",
+    "    ldr     x0, [x1, #{partition}]",
+    "    b       3f",
+    "2:  mov     w0, #{psci_version_1_1_high}",
+    "    add     w0, w0, #{psci_version_1_1_low}",
+    "3:  ldr     x2, [sp, #16]",
+    "    ldr     x1, [sp, #8]",
+    "    add     sp, sp, #{frame}",
+    "    eret",
+    "    dsb     nsh",
+    "    isb",
 
     "exit_synchronous:",
     "    bl      handle_synchronous",
@@ -269,6 +301,12 @@ global_asm!(
     frame = const FRAME,
     fault_frame = const FAULT_FRAME,
     fault_vector = const offset_of!(FaultFrame, vector),
+    hvc_0 = const 0x16_u32 << 26 | 1 << 25,
+    partition_id = const hypercall::PARTITION_ID,
+    psci_version = const psci::PSCI_VERSION,
+    psci_version_1_1_high = const psci::VERSION_1_1 & 0xffff_0000,
+    psci_version_1_1_low = const psci::VERSION_1_1 & 0xffff,
+    partition = const offset_of!(PerCpu, partition),
     virtual_timer = const VIRTUAL_TIMER,
     timer_list_register = const offset_of!(PerCpu, timer_list_register),
 );

@@ -9,14 +9,14 @@ use bulkhead_policy::plan::Segment;
 use crate::VERSION;
 use crate::system::{Partition, System};
 
-/// Calls `with` for the RAM behind `size` bytes at `ipa`, piece by piece with the offset of each. False where not all of it
-/// is RAM of the partition.
+/// Calls `with` for the RAM behind `size` bytes at `ipa`, piece by piece with the offset of each, and publishes the bytes at the
+/// start of the piece that it says it wrote. False where not all of it is RAM of the partition.
 fn for_each_piece(
     partition: &Partition,
     window: &mut Window,
     ipa: Ipa,
     size: u64,
-    mut with: impl FnMut(u64, &mut [u8]),
+    mut with: impl FnMut(u64, &mut [u8]) -> usize,
 ) -> bool {
     let mut done = 0;
     while done < size {
@@ -25,8 +25,8 @@ fn for_each_piece(
         let piece = rest.size().min(to_block_end).min(size - done);
         let Some(region) = Region::<Pa>::new(rest.start(), piece) else { return false };
         window.with(region, |bytes| {
-            with(done, bytes);
-            cache::publish_to_guest(bytes);
+            let written = with(done, bytes);
+            cache::publish_to_guest(&bytes[..written.min(bytes.len())]);
         });
         done += piece;
     }
@@ -42,7 +42,7 @@ pub fn load(system: &System, partition: &Partition, window: &mut Window, again: 
         // The guest before wrote through its caches; the next one starts without. What is still dirty would be
         // written over its memory later (Arm ARM DDI 0487, B2.8).
         for memory in &partition.plan.memory {
-            for_each_piece(partition, window, memory.ipa, memory.size, |_, _| {});
+            for_each_piece(partition, window, memory.ipa, memory.size, |_, bytes| bytes.len());
         }
     }
     for segment in &partition.plan.segments {
@@ -54,9 +54,11 @@ pub fn load(system: &System, partition: &Partition, window: &mut Window, again: 
     let mut written = Err(guest_dtb::DtbError);
     let dtb = partition.plan.dtb;
     for_each_piece(partition, window, dtb.start(), dtb.size(), |offset, bytes| {
-        if offset == 0 {
-            written = guest_dtb::generate(bytes, system.board, system.platform, partition.plan, VERSION);
+        if offset != 0 {
+            return 0;
         }
+        written = guest_dtb::generate(bytes, system.board, system.platform, partition.plan, VERSION);
+        written.unwrap_or(0)
     });
     written.map(drop).map_err(|_| "its device tree does not fit")
 }
@@ -72,5 +74,6 @@ fn load_segment(partition: &Partition, window: &mut Window, segment: &Segment<'_
         let (copied, zeroed) = bytes.split_at_mut(from.len().min(bytes.len()));
         copied.copy_from_slice(&from[..copied.len()]);
         zeroed.fill(0);
+        bytes.len()
     })
 }

@@ -33,9 +33,7 @@ pub fn run(system: &'static System, cpu: usize) -> ! {
             wait(system, None);
         }
     };
-    // VMID 0 is nobody's: the hypervisor's tables for nothing must not be hit.
-    let vmid = partition.index as u8 + 1;
-    guest::assign_cpu(&partition.stage2, vmid, vcpu);
+    guest::assign_cpu(&partition.stage2, partition.index, vcpu);
     let mut window = (vcpu == 0).then(Window::new).flatten();
     loop {
         let next = partition.lifecycle.lock().next(vcpu);
