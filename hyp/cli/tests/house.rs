@@ -13,7 +13,10 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("bulkhead-arch", &["bulkhead-abi", "bulkhead-policy"]),
     ("bulkhead-board", &[]),
     ("bulkhead-qemu-virt", &["bulkhead-board"]),
-    ("bulkhead-el2", &["bulkhead-arch", "bulkhead-board", "bulkhead-policy", "bulkhead-qemu-virt"]),
+    (
+        "bulkhead-el2",
+        &["bulkhead-abi", "bulkhead-arch", "bulkhead-board", "bulkhead-policy", "bulkhead-qemu-virt"],
+    ),
     ("bulkhead-rt", &["bulkhead-abi"]),
     ("bulkhead-bench", &["bulkhead-abi", "bulkhead-rt"]),
     ("bulkhead-conformance", &["bulkhead-abi", "bulkhead-rt"]),

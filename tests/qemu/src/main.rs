@@ -48,8 +48,7 @@ fn main() -> ExitCode {
     let trials = TESTS.map(|(name, test)| {
         Trial::test(name, move || {
             let lab = Lab::new(name)?;
-            // Debug format: the whole chain of causes, but no backtrace unless it was asked for.
-            test(&lab).map_err(|error| format!("{error:?}").into())
+            test(&lab).map_err(|error| format!("{error:#}").into())
         })
     });
     libtest_mimic::run(&arguments, trials.into()).exit_code()

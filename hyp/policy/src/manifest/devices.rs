@@ -74,7 +74,7 @@ fn unknown(name: &str, board: &Tree<'_>, offered: bool) -> String {
         }
     };
     let kind = if name.starts_with('/') { "node" } else { "alias" };
-    format!("access names \"{name}\", but the board's tree has no such {kind}{offer}")
+    format!("access names {name:?}, but the board's tree has no such {kind}{offer}")
 }
 
 /// Adds a claim if nobody else has one to the same device, or to one above or below it.

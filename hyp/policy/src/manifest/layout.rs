@@ -30,8 +30,8 @@ pub(super) fn lay_out<'a>(
         let name = name?;
         let data = payload(name);
         match data {
-            None => findings.push(draft.node, format!("{property} \"{name}\" is not in the bundle")),
-            Some([]) => findings.push(draft.node, format!("{property} \"{name}\" is empty")),
+            None => findings.push(draft.node, format!("{property} {name:?} is not in the bundle")),
+            Some([]) => findings.push(draft.node, format!("{property} {name:?} is empty")),
             Some(_) => {}
         }
         Some((name, data.filter(|data| !data.is_empty())?))
@@ -87,13 +87,13 @@ fn place_kernel<'a>(
     name: &'a str,
     data: &[u8],
 ) -> Result<(Vec<Segment<'a>>, Ipa), String> {
-    let image = Image::parse(data).map_err(|error| format!("kernel \"{name}\" cannot be used: {error}"))?;
+    let image = Image::parse(data).map_err(|error| format!("kernel {name:?} cannot be used: {error}"))?;
     if draft.os == OsType::Linux && !matches!(image, Image::Arm64(_)) {
         let hint = match data {
             [0x1f, 0x8b, ..] => "is compressed with gzip; unpack it",
             _ => "is no arm64 Image, which os,type = \"linux\" needs",
         };
-        return Err(format!("kernel \"{name}\" {hint}"));
+        return Err(format!("kernel {name:?} {hint}"));
     }
     let file_size = data.len() as u64;
     let whole = |ipa, memory_size| Segment { payload: name, offset: 0, file_size, ipa, memory_size };
@@ -114,10 +114,10 @@ fn place_kernel<'a>(
                     .map(|base| Ipa::new(base.raw() & !mask))
                     .and_then(|base| base.checked_add(header.text_offset)),
             };
-            let start = start.ok_or_else(|| format!("kernel \"{name}\" does not fit in memory"))?;
+            let start = start.ok_or_else(|| format!("kernel {name:?} does not fit in memory"))?;
             if start.raw() & mask != header.text_offset {
                 return Err(format!(
-                    "load-address {start} does not suit kernel \"{name}\", \
+                    "load-address {start} does not suit kernel {name:?}, \
                      which wants to be {:#x} bytes above a multiple of 2 MiB",
                     header.text_offset
                 ));
@@ -128,7 +128,7 @@ fn place_kernel<'a>(
         Image::Elf(elf) => {
             if load_address.is_some() {
                 return Err(format!(
-                    "load-address has no use: kernel \"{name}\" is ELF and says where it goes"
+                    "load-address has no use: kernel {name:?} is ELF and says where it goes"
                 ));
             }
             segments.extend(elf.segments.iter().map(|segment| Segment {
@@ -152,7 +152,7 @@ fn place_kernel<'a>(
         Region::new(segment.ipa, segment.memory_size).is_some_and(|region| region.contains(entry))
     };
     if !segments.iter().any(inside) {
-        return Err(format!("entry {entry} lies outside of kernel \"{name}\""));
+        return Err(format!("entry {entry} lies outside of kernel {name:?}"));
     }
     if entry.raw() & 3 != 0 {
         return Err(format!("entry {entry} is no multiple of 4, as every instruction's address is"));
@@ -163,7 +163,7 @@ fn place_kernel<'a>(
 fn does_not_fit(draft: &Draft<'_>, segment: &Segment<'_>) -> String {
     let ranges: Vec<_> = draft.memory.iter().map(|range| format!("{}", range.ipa)).collect();
     format!(
-        "kernel \"{}\" does not fit: it needs {} at {}, and memory is {}; make memory larger or move it",
+        "kernel {:?} does not fit: it needs {} at {}, and memory is {}; make memory larger or move it",
         segment.payload,
         Size(segment.memory_size),
         segment.ipa,

@@ -15,7 +15,7 @@ pub(super) fn offer<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str
         .into_iter()
         .filter_map(|candidate| Some((distance(name, candidate)?, candidate)))
         .min_by_key(|&(distance, _)| distance);
-    nearest.map_or(String::new(), |(_, candidate)| format!("; did you mean \"{candidate}\"?"))
+    nearest.map_or(String::new(), |(_, candidate)| format!("; did you mean {candidate:?}?"))
 }
 
 /// Edits that turn one name into the other (Levenshtein), where they are few for the length.

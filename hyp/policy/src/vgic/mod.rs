@@ -12,6 +12,8 @@ pub mod bank;
 pub mod distributor;
 pub mod list_register;
 pub mod redistributor;
+#[cfg(test)]
+mod tests;
 
 use alloc::vec::Vec;
 

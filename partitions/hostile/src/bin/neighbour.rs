@@ -1,8 +1,9 @@
 //! The one beside the hostile partition: it does its work and keeps count of its deadlines.
 //!
 //! A tick every millisecond, each judged against CNTVCT, while the main loop checks that no word of the
-//! partition's memory has changed. An emulator may delay ticks by itself; the verdict allows for that and the
-//! figures are printed, so that a run alone on the machine tells what the emulator adds.
+//! partition's memory has changed. An emulator whose host is busy delays and loses ticks by itself, so the
+//! verdict asks that none is unaccounted for and that they never stop, and the figures are printed: under
+//! `-icount`, where time does not pass while the host does something else, they are the hypervisor's.
 #![no_std]
 #![no_main]
 
@@ -17,8 +18,8 @@ use bulkhead_rt::{Failure, Verdict, ensure, ensure_eq, entry, gic, println, verd
 const SECONDS: u64 = 20;
 /// Ticks in a second.
 const RATE: u64 = 1000;
-/// One in so many ticks may be lost to an emulator on a busy host.
-const TOLERANCE: u64 = 2;
+/// A tick that is so many microseconds late is no tick: longer than any host keeps an emulator waiting.
+const STALLED: u64 = 3_000_000;
 
 entry!(main);
 
@@ -98,7 +99,7 @@ fn run() -> Verdict {
     // Those of the longest delay may still be out.
     let out = 1 + worst * RATE / 1_000_000;
     ensure!((taken + lost).abs_diff(expected) <= out, "{taken} ticks and {lost} lost of {expected}");
-    ensure!(lost <= expected / TOLERANCE, "lost {lost} of {expected} ticks, at most {worst} us late");
+    ensure!(worst < STALLED, "a tick came {worst} us late, {lost} of {expected} were lost");
     Ok(())
 }
 

@@ -1,0 +1,656 @@
+//! The vGIC against a machine that is an array, and a guest that is a model.
+//!
+//! The model knows what architected interrupts do: nothing is lost, nothing comes twice, and what is
+//! acknowledged is always the pending interrupt of the highest priority.
+
+use std::collections::BTreeSet;
+use std::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::bank::{Bank, bits, mask};
+use super::list_register::ListRegister;
+use super::redistributor::STRIDE;
+use super::{Access, Vgic};
+use crate::irq::{IntId, Trigger};
+use crate::machine::{Machine, Maintenance};
+
+const TIMER: IntId = IntId::ppi(11);
+const PHYSICAL_TIMER: IntId = IntId::ppi(14);
+const SPI: IntId = match IntId::new(40) {
+    Some(intid) => intid,
+    None => unreachable!(),
+};
+const UART: IntId = match IntId::new(33) {
+    Some(intid) => intid,
+    None => unreachable!(),
+};
+const LISTS: usize = 4;
+
+#[derive(Clone, Default)]
+struct Cpu {
+    lists: [Option<ListRegister>; LISTS],
+    maintenance: Maintenance,
+    eoi_count: u32,
+    timer: Option<ListRegister>,
+    enabled: u32,
+}
+
+/// A machine of two CPUs that is an array.
+struct Fake {
+    cpus: Vec<Cpu>,
+    current: usize,
+    kicked: u32,
+    /// Active physical interrupts, by CPU for private ones.
+    active: BTreeSet<(usize, u32)>,
+    enabled_spis: [u32; 4],
+    routes: Vec<(IntId, usize)>,
+    split: bool,
+}
+
+impl Fake {
+    fn cpu(&mut self) -> &mut Cpu {
+        let current = self.current;
+        &mut self.cpus[current]
+    }
+
+    fn key(&self, intid: IntId) -> (usize, u32) {
+        (if intid.is_private() { self.current } else { 0 }, intid.raw())
+    }
+}
+
+impl Machine for Fake {
+    fn list_registers(&self) -> usize {
+        LISTS
+    }
+
+    fn read_list_register(&mut self, n: usize) -> Option<ListRegister> {
+        self.cpu().lists[n]
+    }
+
+    fn write_list_register(&mut self, n: usize, value: Option<ListRegister>) {
+        if let Some(value) = value {
+            assert!(value.pending || value.active);
+            assert!(!(value.hardware && value.notify_end), "the EOI bit is part of the physical INTID");
+            assert!(!(value.hardware && value.pending && value.active), "hardware interrupts are never both");
+            let twin = self.cpu().lists.iter().enumerate().any(|(m, other)| {
+                m != n && other.is_some_and(|other| other.intid == value.intid)
+            });
+            assert!(!twin, "{} is in two list registers", value.intid);
+        }
+        self.cpu().lists[n] = value;
+    }
+
+    fn empty_list_registers(&mut self) -> u32 {
+        self.cpu().lists.iter().enumerate().fold(0, |empty, (n, entry)| if entry.is_none() { empty | mask(n) } else { empty })
+    }
+
+    fn set_maintenance(&mut self, events: Maintenance) {
+        self.cpu().maintenance = events;
+    }
+
+    fn take_eoi_count(&mut self) -> u32 {
+        core::mem::take(&mut self.cpu().eoi_count)
+    }
+
+    fn splits_deactivation(&mut self) -> bool {
+        self.split
+    }
+
+    fn set_timer_list_register(&mut self, value: Option<ListRegister>) {
+        self.cpu().timer = value;
+    }
+
+    fn kick(&mut self, vcpu: usize) {
+        self.kicked |= mask(vcpu);
+    }
+
+    fn set_enabled(&mut self, vcpu: usize, word: usize, mask: u32, enabled: bool) {
+        let register = if word == 0 { &mut self.cpus[vcpu].enabled } else { &mut self.enabled_spis[word] };
+        *register = if enabled { *register | mask } else { *register & !mask };
+    }
+
+    fn route(&mut self, intid: IntId, vcpu: usize) {
+        self.routes.push((intid, vcpu));
+    }
+
+    fn deactivate(&mut self, intid: IntId) {
+        let key = self.key(intid);
+        self.active.remove(&key);
+    }
+
+    fn physical_pending(&mut self, _vcpu: usize, _word: usize) -> u32 {
+        0
+    }
+}
+
+/// A partition of two vCPUs, both on, everything in group 1 and enabled.
+struct World {
+    vgic: Vgic,
+    machine: Fake,
+    /// Running priorities and interrupts of each vCPU, the innermost last.
+    running: [Vec<(u8, IntId)>; 2],
+}
+
+const GICD_CTLR: u64 = 0;
+const GICD_IROUTER: u64 = 0x6000;
+const SGI_FRAME: u64 = 0x1_0000;
+const IGROUPR: u64 = 0x80;
+const ISENABLER: u64 = 0x100;
+const ICENABLER: u64 = 0x180;
+const ISPENDR: u64 = 0x200;
+const ICPENDR: u64 = 0x280;
+const ISACTIVER: u64 = 0x300;
+const ICACTIVER: u64 = 0x380;
+const IPRIORITYR: u64 = 0x400;
+
+impl World {
+    fn new() -> Self {
+        let mut vgic = Vgic::new(4, 2, mask(27) | mask(30), TIMER);
+        vgic.own_hardware(SPI, Trigger::Level);
+        vgic.own_emulated(UART);
+        let machine = Fake {
+            cpus: std::vec![Cpu::default(); 2],
+            current: 0,
+            kicked: 0,
+            active: BTreeSet::new(),
+            enabled_spis: [0; 4],
+            routes: Vec::new(),
+            split: false,
+        };
+        let mut world = Self { vgic, machine, running: [Vec::new(), Vec::new()] };
+        for vcpu in 0..2 {
+            world.machine.current = vcpu;
+            world.vgic.start_vcpu(&mut world.machine, vcpu);
+            world.write_private(vcpu, vcpu, IGROUPR, u32::MAX);
+            world.write_private(vcpu, vcpu, ISENABLER, u32::MAX);
+        }
+        world.write(0, GICD_CTLR, 0b10);
+        world.write(0, IGROUPR + 4, u32::MAX);
+        world.write(0, ISENABLER + 4, u32::MAX);
+        world
+    }
+
+    fn on(&mut self, vcpu: usize) -> (&mut Vgic, &mut Fake) {
+        self.machine.current = vcpu;
+        (&mut self.vgic, &mut self.machine)
+    }
+
+    /// Lets the CPUs that were kicked, or whose maintenance interrupt is asserted, do their part.
+    fn settle(&mut self) {
+        for _ in 0..64 {
+            let mut quiet = true;
+            for vcpu in 0..2 {
+                let cpu = &self.machine.cpus[vcpu];
+                let no_pending = cpu.lists.iter().all(|entry| entry.is_none_or(|entry| !entry.pending));
+                let due = (cpu.maintenance.no_pending && no_pending)
+                    || (cpu.maintenance.active_spilled && cpu.eoi_count != 0)
+                    || self.machine.kicked & mask(vcpu) != 0;
+                if due {
+                    quiet = false;
+                    self.machine.kicked &= !mask(vcpu);
+                    let (vgic, machine) = self.on(vcpu);
+                    vgic.refill(machine, vcpu);
+                }
+            }
+            if quiet {
+                return;
+            }
+        }
+        panic!("the maintenance interrupt never goes quiet");
+    }
+
+    fn write(&mut self, vcpu: usize, offset: u64, value: u32) {
+        let (vgic, machine) = self.on(vcpu);
+        vgic.write_distributor(machine, vcpu, offset, 4, value.into());
+        self.settle();
+    }
+
+    fn read(&mut self, vcpu: usize, offset: u64) -> u32 {
+        for _ in 0..8 {
+            let (vgic, machine) = self.on(vcpu);
+            match vgic.read_distributor(machine, vcpu, offset, 4) {
+                Access::Value(value) => return value as u32,
+                Access::Retry => self.settle(),
+            }
+        }
+        panic!("a read is retried for ever");
+    }
+
+    fn write_private(&mut self, vcpu: usize, owner: usize, offset: u64, value: u32) {
+        let offset = owner as u64 * STRIDE + SGI_FRAME + offset;
+        let (vgic, machine) = self.on(vcpu);
+        vgic.write_redistributor(machine, vcpu, offset, 4, value.into());
+        self.settle();
+    }
+
+    fn read_private(&mut self, vcpu: usize, owner: usize, offset: u64) -> u32 {
+        let offset = owner as u64 * STRIDE + SGI_FRAME + offset;
+        for _ in 0..8 {
+            let (vgic, machine) = self.on(vcpu);
+            match vgic.read_redistributor(machine, vcpu, offset, 4) {
+                Access::Value(value) => return value as u32,
+                Access::Retry => self.settle(),
+            }
+        }
+        panic!("a read is retried for ever");
+    }
+
+    fn sgi(&mut self, from: usize, targets: u16, intid: u8) {
+        let value = u64::from(targets) | u64::from(intid) << 24;
+        let (vgic, machine) = self.on(from);
+        vgic.send_sgi(machine, from, value, true);
+        self.settle();
+    }
+
+    /// A physical interrupt fires on the CPU of `vcpu`, if it is enabled and inactive there.
+    fn fire(&mut self, vcpu: usize, intid: IntId) -> bool {
+        self.machine.current = vcpu;
+        let word = intid.raw() as usize / 32;
+        let enabled = if word == 0 { self.machine.cpus[vcpu].enabled } else { self.machine.enabled_spis[word] };
+        let key = self.machine.key(intid);
+        if enabled & mask(intid.raw() as usize & 31) == 0 || !self.machine.active.insert(key) {
+            return false;
+        }
+        if intid == TIMER
+            && let Some(entry) = self.machine.cpus[vcpu].timer
+        {
+            // What the assembly does.
+            assert!(self.machine.cpus[vcpu].lists[0].is_none(), "the short path overwrites an interrupt");
+            self.machine.cpus[vcpu].lists[0] = Some(entry);
+        } else {
+            let (vgic, machine) = self.on(vcpu);
+            vgic.hardware_interrupt(machine, vcpu, intid);
+        }
+        self.settle();
+        true
+    }
+
+    /// The guest acknowledges: the hardware gives it the highest-priority pending entry, if that preempts.
+    fn acknowledge(&mut self, vcpu: usize) -> Option<IntId> {
+        let running = self.running[vcpu].last().map_or(0x100, |&(priority, _)| u32::from(priority));
+        let lists = &mut self.machine.cpus[vcpu].lists;
+        let best = lists
+            .iter_mut()
+            .flatten()
+            .filter(|entry| entry.pending && !entry.active)
+            .min_by_key(|entry| (entry.priority, entry.intid))?;
+        if u32::from(best.priority) >= running {
+            return None;
+        }
+        best.pending = false;
+        best.active = true;
+        let (priority, intid) = (best.priority, best.intid);
+        self.running[vcpu].push((priority, intid));
+        self.settle();
+        Some(intid)
+    }
+
+    /// The guest ends the interrupt that it acknowledged last.
+    fn end(&mut self, vcpu: usize) -> Option<IntId> {
+        let (_, intid) = self.running[vcpu].pop()?;
+        self.machine.current = vcpu;
+        let mut notify = false;
+        let found = self.machine.cpus[vcpu].lists.iter_mut().find(|entry| entry.is_some_and(|e| e.intid == intid && e.active));
+        match found {
+            Some(place) => {
+                let mut entry = place.expect("found");
+                entry.active = false;
+                notify = entry.notify_end;
+                *place = entry.pending.then_some(entry);
+                if entry.hardware {
+                    let key = self.machine.key(intid);
+                    assert!(self.machine.active.remove(&key), "{intid} is deactivated twice");
+                }
+            }
+            None => self.machine.cpus[vcpu].eoi_count += 1,
+        }
+        if notify {
+            let (vgic, machine) = self.on(vcpu);
+            vgic.refill(machine, vcpu);
+        }
+        self.settle();
+        Some(intid)
+    }
+
+    fn take(&mut self, vcpu: usize) -> Option<IntId> {
+        let intid = self.acknowledge(vcpu)?;
+        assert_eq!(self.end(vcpu), Some(intid));
+        Some(intid)
+    }
+}
+
+#[test]
+fn an_sgi_reaches_its_targets_and_nobody_else() {
+    let mut world = World::new();
+    world.sgi(0, 0b10, 3);
+    assert_eq!((world.take(0), world.take(1)), (None, Some(IntId::sgi(3))));
+    world.sgi(0, 0b01, 4);
+    assert_eq!((world.take(0), world.take(1)), (Some(IntId::sgi(4)), None));
+    // Targets that do not exist, another cluster, another range of Aff0, another group.
+    world.sgi(0, 0b1100, 5);
+    let (vgic, machine) = world.on(0);
+    vgic.send_sgi(machine, 0, 0b11 | 1 << 16 | 5 << 24, true);
+    vgic.send_sgi(machine, 0, 0b11 | 1 << 44 | 5 << 24, true);
+    vgic.send_sgi(machine, 0, 0b11 | 5 << 24, false);
+    world.settle();
+    assert_eq!((world.take(0), world.take(1)), (None, None));
+    // To all but itself.
+    let (vgic, machine) = world.on(1);
+    vgic.send_sgi(machine, 1, 1 << 40 | 6 << 24, true);
+    world.settle();
+    assert_eq!((world.take(0), world.take(1)), (Some(IntId::sgi(6)), None));
+}
+
+#[test]
+fn an_sgi_that_comes_again_while_active_is_taken_again() {
+    let mut world = World::new();
+    world.sgi(0, 1, 2);
+    assert_eq!(world.acknowledge(0), Some(IntId::sgi(2)));
+    world.sgi(0, 1, 2);
+    world.sgi(1, 1, 2);
+    assert_eq!(world.end(0), Some(IntId::sgi(2)));
+    assert_eq!(world.take(0), Some(IntId::sgi(2)));
+    assert_eq!(world.take(0), None);
+}
+
+#[test]
+fn the_timer_keeps_its_short_path() {
+    let mut world = World::new();
+    for _ in 0..3 {
+        assert!(world.machine.cpus[0].timer.is_some());
+        assert!(world.fire(0, TIMER));
+        assert!(!world.fire(0, TIMER), "active until the guest ends it");
+        assert_eq!(world.take(0), Some(TIMER));
+    }
+    world.write_private(0, 0, ICENABLER, mask(27));
+    assert!(world.machine.cpus[0].timer.is_none() && !world.fire(0, TIMER));
+    world.write_private(0, 0, ISENABLER, mask(27));
+    assert!(world.fire(0, TIMER));
+    // Disabled while offered: taken back, and offered again when enabled.
+    world.write_private(0, 0, ICENABLER, mask(27));
+    assert_eq!(world.take(0), None);
+    assert_eq!(world.read_private(1, 0, ISPENDR) & mask(27), mask(27));
+    world.write_private(1, 0, ISENABLER, mask(27));
+    assert_eq!(world.take(0), Some(TIMER));
+    assert!(world.machine.active.is_empty());
+    assert!(world.fire(0, TIMER) && world.machine.cpus[0].lists[0].is_some_and(|entry| entry.hardware));
+}
+
+#[test]
+fn an_active_timer_is_deactivated_by_register() {
+    for writer in 0..2 {
+        let mut world = World::new();
+        assert!(world.fire(0, TIMER));
+        assert_eq!(world.acknowledge(0), Some(TIMER));
+        assert_eq!(world.read_private(writer, 0, ISACTIVER) & mask(27), mask(27));
+        world.write_private(writer, 0, ICACTIVER, mask(27));
+        assert_eq!(world.read_private(writer, 0, ISACTIVER) & mask(27), 0);
+        world.running[0].clear();
+        assert!(world.machine.active.is_empty());
+        assert!(world.fire(0, TIMER));
+        assert_eq!(world.take(0), Some(TIMER));
+    }
+}
+
+#[test]
+fn a_pending_interrupt_is_cancelled_by_register() {
+    for writer in 0..2 {
+        let mut world = World::new();
+        assert!(world.fire(0, PHYSICAL_TIMER) && world.fire(0, SPI) && world.fire(0, TIMER));
+        world.write_private(writer, 0, ICPENDR, mask(30) | mask(27));
+        world.write(writer, ICPENDR + 4, mask(8));
+        assert_eq!(world.take(0), None);
+        assert!(world.machine.active.is_empty());
+        assert!(world.fire(0, PHYSICAL_TIMER));
+        assert_eq!(world.take(0), Some(PHYSICAL_TIMER));
+    }
+}
+
+#[test]
+fn a_line_interrupts_for_as_long_as_it_is_high() {
+    let mut world = World::new();
+    let set = |world: &mut World, current, level| {
+        world.vgic.set_line(&mut world.machine, current, UART, level);
+        world.settle();
+    };
+    set(&mut world, None, true);
+    assert_eq!(world.take(0), Some(UART));
+    assert_eq!(world.acknowledge(0), Some(UART));
+    set(&mut world, Some(0), false);
+    assert_eq!(world.end(0), Some(UART));
+    assert_eq!(world.take(0), None);
+    // Falls while offered.
+    set(&mut world, None, true);
+    set(&mut world, None, false);
+    assert_eq!(world.take(0), None);
+    // Pended by software: once, whatever the line.
+    world.write(0, ISPENDR + 4, mask(1));
+    assert_eq!((world.take(0), world.take(0)), (Some(UART), None));
+}
+
+#[test]
+fn an_spi_follows_its_route() {
+    let mut world = World::new();
+    assert!(world.fire(0, SPI));
+    let (vgic, machine) = world.on(0);
+    vgic.write_distributor(machine, 0, GICD_IROUTER + 8 * 40, 8, 1);
+    world.settle();
+    assert_eq!(world.machine.routes, [(SPI, 1)]);
+    assert_eq!((world.take(0), world.take(1)), (None, Some(SPI)));
+    assert!(world.machine.active.is_empty());
+    // Nobody has this affinity: it waits.
+    let (vgic, machine) = world.on(0);
+    vgic.write_distributor(machine, 0, GICD_IROUTER + 8 * 40, 8, 7);
+    assert!(world.fire(1, SPI));
+    assert_eq!((world.take(0), world.take(1)), (None, None));
+    assert_eq!(world.read(0, ISPENDR + 4), mask(8));
+    let (vgic, machine) = world.on(0);
+    vgic.write_distributor(machine, 0, GICD_IROUTER + 8 * 40, 8, 0);
+    world.settle();
+    assert_eq!(world.take(0), Some(SPI));
+}
+
+#[test]
+fn foreign_bits_read_as_zero_and_ignore_writes() {
+    let mut world = World::new();
+    for register in [IGROUPR, ISENABLER, ISPENDR, ISACTIVER] {
+        for word in 0..32 {
+            world.write(0, register + 4 * word, u32::MAX);
+            let expected = if word == 1 { mask(1) | mask(8) } else { 0 };
+            let value = world.read(0, register + 4 * word);
+            assert_eq!(value & !expected, 0, "register {register:#x}, word {word}");
+        }
+    }
+    world.write(0, IPRIORITYR + 32, u32::MAX);
+    assert_eq!(world.read(0, IPRIORITYR + 32), 0x0000_f800);
+    assert_eq!(world.machine.enabled_spis[1], mask(8), "the emulated UART has no physical interrupt");
+    world.write_private(0, 1, ISENABLER, u32::MAX);
+    assert_eq!(world.read_private(0, 1, ISENABLER), 0xffff | mask(27) | mask(30));
+}
+
+#[test]
+fn more_active_interrupts_than_list_registers_all_end() {
+    let mut world = World::new();
+    // Priorities 0x78, 0x70, …: each preempts the one before.
+    for n in 0..15_u8 {
+        world.write_private(0, 0, IPRIORITYR + u64::from(n & !3), {
+            let at = |m: u8| u32::from(0x78 - 8 * (m & 0xf)) << (8 * (m & 3));
+            at(n & !3) | at((n & !3) + 1) | at((n & !3) + 2) | if n & !3 == 12 { 0 } else { at((n & !3) + 3) }
+        });
+    }
+    for n in 0..15 {
+        world.sgi(1, 1, n);
+        assert_eq!(world.acknowledge(0), Some(IntId::sgi(n)));
+    }
+    assert_eq!(world.read_private(0, 0, ISACTIVER) & 0x7fff, 0x7fff);
+    for n in (0..15).rev() {
+        assert_eq!(world.end(0), Some(IntId::sgi(n)));
+    }
+    assert_eq!(world.read_private(0, 0, ISACTIVER), 0);
+    world.sgi(1, 1, 3);
+    assert_eq!(world.take(0), Some(IntId::sgi(3)));
+}
+
+#[test]
+fn a_stopped_vcpu_leaves_nothing_behind() {
+    let mut world = World::new();
+    assert!(world.fire(1, PHYSICAL_TIMER) && world.fire(1, TIMER));
+    assert_eq!(world.acknowledge(1), Some(TIMER));
+    let (vgic, machine) = world.on(1);
+    vgic.stop_vcpu(machine, 1);
+    assert_eq!(world.machine.cpus[1].enabled, 0);
+    let (vgic, machine) = world.on(1);
+    vgic.start_vcpu(machine, 1);
+    world.running[1].clear();
+    assert!(world.machine.active.is_empty());
+    assert_eq!(world.take(1), None);
+    // RWP does not wait for a CPU that is off.
+    let (vgic, machine) = world.on(1);
+    vgic.stop_vcpu(machine, 1);
+    world.write(0, GICD_CTLR, 0);
+    assert_eq!(world.read(0, GICD_CTLR) >> 31, 0);
+    world.sgi(0, 0b10, 1);
+    assert_eq!(world.machine.kicked, 0);
+}
+
+#[test]
+fn bits_come_lowest_first() {
+    assert_eq!(bits(0x8000_0101).collect::<Vec<_>>(), [0, 8, 31]);
+    assert_eq!(Bank::new(3).intid(5), IntId::new(101));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Sgi(u8),
+    Timer,
+    PhysicalTimer,
+    Spi,
+    Acknowledge,
+    End,
+    Disable(u8),
+    Enable(u8),
+    Priority(u8, u8),
+    ReadPending,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..16_u8).prop_map(Step::Sgi),
+        1 => Just(Step::Timer),
+        1 => Just(Step::PhysicalTimer),
+        1 => Just(Step::Spi),
+        4 => Just(Step::Acknowledge),
+        4 => Just(Step::End),
+        1 => (0..16_u8).prop_map(Step::Disable),
+        1 => (0..16_u8).prop_map(Step::Enable),
+        1 => (0..16_u8, 0..16_u8).prop_map(|(intid, priority)| Step::Priority(intid, priority << 4)),
+        1 => Just(Step::ReadPending),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 512 }, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// On one vCPU with four list registers: what the guest acknowledges is what an ideal interrupt controller
+    /// would give it.
+    #[test]
+    fn it_is_an_ideal_interrupt_controller(steps in prop::collection::vec(step(), 1..200)) {
+        let mut world = World::new();
+        let (mut pending, mut active, mut enabled) = (BTreeSet::new(), Vec::<IntId>::new(), u32::MAX);
+        let mut priority = [0_u8; 64];
+        for step in steps {
+            match step {
+                Step::Sgi(n) => {
+                    world.sgi(1, 1, n);
+                    pending.insert(IntId::sgi(n));
+                }
+                Step::Timer | Step::PhysicalTimer | Step::Spi => {
+                    let intid = match step {
+                        Step::Timer => TIMER,
+                        Step::PhysicalTimer => PHYSICAL_TIMER,
+                        _ => SPI,
+                    };
+                    let fired = world.fire(0, intid);
+                    prop_assert_eq!(fired, !pending.contains(&intid) && !active.contains(&intid));
+                    pending.insert(intid);
+                    if !fired && active.contains(&intid) {
+                        pending.remove(&intid);
+                    }
+                }
+                Step::Acknowledge => {
+                    let running = active.last().map_or(0x100, |intid| u32::from(priority[intid.raw() as usize]));
+                    let best = pending
+                        .iter()
+                        .filter(|intid| !active.contains(intid))
+                        .filter(|intid| !intid.is_private() || enabled & mask(intid.raw() as usize) != 0)
+                        .min_by_key(|intid| priority[intid.raw() as usize])
+                        .map(|intid| priority[intid.raw() as usize])
+                        .filter(|&priority| u32::from(priority) < running);
+                    let taken = world.acknowledge(0);
+                    prop_assert_eq!(taken.map(|intid| priority[intid.raw() as usize]), best);
+                    if let Some(intid) = taken {
+                        prop_assert!(pending.remove(&intid), "{} came from nowhere", intid);
+                        active.push(intid);
+                    }
+                }
+                Step::End => {
+                    prop_assert_eq!(world.end(0), active.pop());
+                }
+                Step::Disable(n) => {
+                    world.write_private(0, 0, ICENABLER, mask(n.into()));
+                    enabled &= !mask(n.into());
+                }
+                Step::Enable(n) => {
+                    world.write_private(1, 0, ISENABLER, mask(n.into()));
+                    enabled |= mask(n.into());
+                }
+                // Changing the priority of an active interrupt is UNPREDICTABLE for its running priority.
+                Step::Priority(n, value) if !active.contains(&IntId::sgi(n)) => {
+                    let offset = SGI_FRAME + IPRIORITYR + u64::from(n);
+                    let (vgic, machine) = world.on(0);
+                    vgic.write_redistributor(machine, 0, offset, 1, value.into());
+                    world.settle();
+                    priority[usize::from(n)] = value;
+                }
+                Step::Priority(..) => {}
+                Step::ReadPending => {
+                    let expected = pending.iter().filter(|i| i.is_private()).fold(0, |all, i| all | mask(i.raw() as usize));
+                    prop_assert_eq!(world.read_private(0, 0, ISPENDR), expected);
+                    let expected = active.iter().filter(|i| i.is_private()).fold(0, |all, i| all | mask(i.raw() as usize));
+                    prop_assert_eq!(world.read_private(1, 0, ISACTIVER), expected);
+                }
+            }
+        }
+    }
+
+    /// Whatever a guest writes and reads anywhere in the frames: no panic, and the retries end.
+    #[test]
+    fn any_access_has_an_answer(
+        accesses in prop::collection::vec((0..2_usize, 0..0x6_0000_u64, 0..4_u32, any::<u64>(), any::<bool>(), any::<bool>()), 1..100)
+    ) {
+        let mut world = World::new();
+        for (vcpu, offset, size, value, write, distributor) in accesses {
+            let size = 1 << size;
+            for _ in 0..8 {
+                let (vgic, machine) = world.on(vcpu);
+                let answer = match (write, distributor) {
+                    (true, true) => {
+                        vgic.write_distributor(machine, vcpu, offset & 0xffff, size, value);
+                        Access::Value(0)
+                    }
+                    (false, true) => vgic.read_distributor(machine, vcpu, offset & 0xffff, size),
+                    (true, false) => {
+                        vgic.write_redistributor(machine, vcpu, offset, size, value);
+                        Access::Value(0)
+                    }
+                    (false, false) => vgic.read_redistributor(machine, vcpu, offset, size),
+                };
+                world.settle();
+                if answer != Access::Retry {
+                    break;
+                }
+            }
+        }
+    }
+}
