@@ -340,7 +340,8 @@ impl Machine for GicMachine<'_> {
 
     #[inline]
     fn empty_list_registers(&mut self) -> u32 {
-        read_sysreg!("S3_4_C12_C11_5") as u32 // ICH_ELRSR_EL2
+        // ICH_ELRSR_EL2 leaves out those whose end is to be noticed: ICH_EISR_EL2.
+        (read_sysreg!("S3_4_C12_C11_5") | read_sysreg!("S3_4_C12_C11_3")) as u32
     }
 
     fn set_maintenance(&mut self, events: Maintenance) {

@@ -23,7 +23,8 @@ pub trait Machine {
     fn read_list_register(&mut self, n: usize) -> Option<ListRegister>;
     /// Writes list register `n` of this CPU; `None` makes it invalid.
     fn write_list_register(&mut self, n: usize, value: Option<ListRegister>);
-    /// Bit `n` set: list register `n` of this CPU holds no interrupt (ICH_ELRSR_EL2).
+    /// Bit `n` set: list register `n` of this CPU holds no interrupt, whether or not it asks for maintenance because of the end
+    /// of the last (ICH_ELRSR_EL2 and ICH_EISR_EL2).
     fn empty_list_registers(&mut self) -> u32;
     /// Chooses the maintenance events of this CPU.
     fn set_maintenance(&mut self, events: Maintenance);

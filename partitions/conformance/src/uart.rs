@@ -1,7 +1,7 @@
 //! The PL011 (DDI 0183) as drivers use it: identification, flags, settings, the transmit interrupt.
 
 use bulkhead_rt::console::{PL011, UARTDR, UARTFR};
-use bulkhead_rt::exception::with_irqs;
+use bulkhead_rt::exception::{set_irq_handler, with_irqs};
 use bulkhead_rt::gic::{self, UART_INTID, offset};
 use bulkhead_rt::mmio::{read8, read16, read32, write8, write32};
 use bulkhead_rt::time::{delay, wait_until};
@@ -30,6 +30,7 @@ pub fn run() {
     verdict::test("pl011-settings", settings);
     verdict::test("pl011-interrupt", interrupt);
     verdict::test("pl011-interrupt-masked", masked);
+    verdict::test("pl011-level", level);
 }
 
 fn identification() -> Verdict {
@@ -119,5 +120,27 @@ fn masked() -> Verdict {
     with_irqs(|| delay(SILENCE));
     write32(IMSC, 0);
     ensure_eq!(my_log().count(), 0, "interrupts after ICR");
+    Ok(())
+}
+
+/// The line stays up until the guest clears the cause: the interrupt comes again after each end.
+fn level() -> Verdict {
+    fresh();
+    fn leave_line_up() {
+        let intid = gic::acknowledge();
+        my_log().add(intid);
+        if my_log().count() == 5 {
+            write32(ICR, ALL);
+        }
+        gic::end(intid);
+    }
+    set_irq_handler(leave_line_up);
+    gic::enable(UART_INTID);
+    write32(IMSC, TRANSMIT);
+    send(b'\n');
+    let result = with_irqs(|| my_log().expect(&[UART_INTID; 5]));
+    write32(IMSC, 0);
+    result?;
+    ensure!(!gic::bit(offset::ISPENDR, UART_INTID), "SPI 1 is pending after ICR");
     Ok(())
 }

@@ -110,13 +110,19 @@ impl Bank {
         self.latched | (self.line & !self.edge)
     }
 
-    /// Pending interrupts that may go into a list register now, `groups` being the two enables of
-    /// GICD_CTLR (bit 0 group 0, bit 1 group 1).
+    /// Interrupts that are enabled, themselves and by their group, `groups` being the two enables of GICD_CTLR (bit 0 group
+    /// 0, bit 1 group 1).
     #[must_use]
-    pub fn deliverable(&self, groups: u32) -> u32 {
+    pub fn enabled_in(&self, groups: u32) -> u32 {
         let group_enabled =
             if groups & 1 != 0 { !self.group1 } else { 0 } | if groups & 2 != 0 { self.group1 } else { 0 };
-        self.pending() & self.enabled & group_enabled & !self.active & !self.resident
+        self.enabled & group_enabled
+    }
+
+    /// Pending interrupts that may go into a list register now.
+    #[must_use]
+    pub fn deliverable(&self, groups: u32) -> u32 {
+        self.pending() & self.enabled_in(groups) & !self.active & !self.resident
     }
 
     /// Priority of `bit`.

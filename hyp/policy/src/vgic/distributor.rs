@@ -314,7 +314,9 @@ impl Vgic {
                         changed |= mask(bit);
                     }
                 }
+                let waiting = bank.pending() & !bank.resident & changed;
                 self.recall_bits(machine, vcpu, id, changed);
+                self.deliver_bits(machine, vcpu, id, waiting);
             }
             (Config { .. }, 4) => {}
             _ => {}

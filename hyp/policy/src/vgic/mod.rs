@@ -431,6 +431,10 @@ impl Vgic {
         let used = self.vcpus.get(vcpu).map_or(0, |private| private.used);
         for n in bits(machine.empty_list_registers() & used) {
             if let Some(slot) = self.take_slot(vcpu, n) {
+                if !slot.hardware {
+                    // It may be asking for maintenance because of the end.
+                    machine.write_list_register(n, None);
+                }
                 self.reap(machine, vcpu, slot);
             }
         }
@@ -579,7 +583,8 @@ impl Vgic {
         }
     }
 
-    /// An interrupt pended again while its list register holds it active becomes pending and active there.
+    /// An interrupt that is pended again while a list register holds it active waits in its bank until its end, which EL2 is to
+    /// see. Pending and active at once in a list register, it would come next after its end, whatever waits by then.
     fn repend_resident<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
         let Some((used, slots)) = self.vcpus.get(vcpu).map(|private| (private.used, private.slots)) else { return };
         for n in bits(used) {
@@ -589,17 +594,16 @@ impl Vgic {
                 continue;
             }
             let Some(mut entry) = machine.read_list_register(n) else { continue };
-            bank.latched &= !mask(bit);
-            bank.seen_pending |= mask(bit);
-            entry.pending = true;
-            if entry.hardware {
-                // Pending again by software while the physical interrupt is active: the guest's end of the first
-                // must not deactivate twice, so the physical one is deactivated at the very end, by EL2.
+            if !entry.active {
+                // It is pending already: the two are one.
+                bank.latched &= !mask(bit);
+            } else if !entry.notify_end {
+                // Without the hardware bit, EL2 deactivates the physical interrupt at the end.
                 entry.hardware = false;
                 entry.notify_end = true;
+                machine.write_list_register(n, Some(entry));
+                self.set_slot(vcpu, n, Slot { hardware: false, ..slot });
             }
-            machine.write_list_register(n, Some(entry));
-            self.set_slot(vcpu, n, Slot { intid: entry.intid, hardware: entry.hardware, latched: true });
         }
     }
 
@@ -631,13 +635,13 @@ impl Vgic {
         let mut active: Option<(usize, ListRegister)> = None;
         for n in 1..machine.list_registers() {
             let Some(entry) = machine.read_list_register(n) else { continue };
-            let lowest = if entry.pending { &mut pending } else { &mut active };
+            let lowest = if entry.active { &mut active } else { &mut pending };
             if lowest.is_none_or(|(_, other)| entry.priority > other.priority) {
                 *lowest = Some((n, entry));
             }
         }
         let (n, entry) = match (pending, active) {
-            (Some((n, entry)), _) if entry.priority > priority && !entry.active => (n, entry),
+            (Some((n, entry)), _) if entry.priority > priority => (n, entry),
             (Some(_), _) | (None, None) => return None,
             (None, Some(lowest)) => {
                 maintenance.active_spilled = true;
@@ -656,11 +660,12 @@ impl Vgic {
         let Some((bank, bit)) = self.bank_bit(vcpu, intid) else { return };
         let bit_mask = mask(bit);
         let active = bank.active & bit_mask != 0;
+        let pending = !active;
         let latched = bank.latched & bit_mask != 0;
         let in_service = bank.in_service & bit_mask != 0;
-        let pending = !active || latched;
-        // An active interrupt that is pending again as well cannot carry the hardware bit.
-        let hardware = in_service && !(active && pending);
+        // Pended again while active: see `repend_resident`.
+        let again = active && latched;
+        let hardware = in_service && !again;
         let entry = ListRegister {
             intid,
             priority: bank.priority_of(bit),
@@ -669,10 +674,12 @@ impl Vgic {
             active,
             hardware,
             // EL2 has something to do at the end: look at the line again, or deactivate the physical interrupt.
-            notify_end: !hardware && (in_service || bank.line & bit_mask != 0),
+            notify_end: !hardware && (again || in_service || bank.line & bit_mask != 0),
         };
         bank.active &= !bit_mask;
-        bank.latched &= !bit_mask;
+        if pending {
+            bank.latched &= !bit_mask;
+        }
         bank.seen_active |= if active { bit_mask } else { 0 };
         bank.seen_pending |= if pending { bit_mask } else { 0 };
         machine.write_list_register(n, Some(entry));
@@ -693,7 +700,7 @@ impl Vgic {
         let Some((bank, bit)) = self.bank_bit(vcpu, timer) else { return };
         let bit_mask = mask(bit);
         let group1 = bank.group1 & bit_mask != 0;
-        let enabled = bank.enabled & bit_mask != 0 && groups & if group1 { 2 } else { 1 } != 0;
+        let enabled = bank.enabled_in(groups) & bit_mask != 0;
         let idle = (bank.latched | bank.active | bank.resident | bank.in_service) & bit_mask == 0;
         machine.set_timer_list_register((enabled && idle).then(|| ListRegister {
             intid: timer,
