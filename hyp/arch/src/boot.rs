@@ -27,8 +27,8 @@ struct SecondaryStart {
     cpu: u64,
 }
 
-/// Bytes of a secondary CPU's stack, its guard page included.
-const STACK: usize = 0x4000;
+/// Bytes of a secondary CPU's stack, its guard page included, and its alignment.
+pub(crate) const STACK: usize = 0x4000;
 /// The most bytes that a firmware's tree may have.
 const MAX_TREE: u32 = 4 << 20;
 const FDT_MAGIC: u32 = 0xd00d_feed;
@@ -57,7 +57,7 @@ pub fn map_tree(tree: u64) -> Option<&'static [u8]> {
 /// Starts CPU number `cpu`, of affinity `mpidr`, by PSCI, in `secondary_main`. False where firmware or heap refuse.
 #[must_use]
 pub fn start_secondary(conduit: Conduit, cpu: usize, mpidr: u64) -> bool {
-    let Some(stack) = heap::allocate(STACK, mmu::PAGE) else { return false };
+    let Some(stack) = heap::allocate(STACK, STACK) else { return false };
     mmu::make_guard_page(stack as u64);
     let start = SecondaryStart { stack_top: stack as u64 + STACK as u64, cpu: cpu as u64 };
     let context = core::ptr::from_ref(Box::leak(Box::new(start))) as u64;

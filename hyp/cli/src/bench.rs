@@ -69,11 +69,10 @@ pub struct Record {
 ///
 /// Where the system does not build or does not finish its measurements.
 pub fn measure(workspace: &Workspace, noise: Noise) -> Result<Record> {
-    let hypervisor = system::build_hypervisor(workspace, noise)?;
     let recipe = Recipe::new(workspace.root().join(MANIFEST), BENCH);
     let built = system::build(workspace, &recipe, &workspace.output().join(recipe.name()), noise)?;
     let size = BTreeMap::from([
-        ("text and rodata, bytes".to_owned(), hypervisor.sizes.text_and_rodata.cast_signed()),
+        ("text and rodata, bytes".to_owned(), built.sizes.text_and_rodata.cast_signed()),
         ("trusted lines of code".to_owned(), trusted::lines_of_code(workspace)?.cast_signed()),
     ]);
     let mut target = Target::start(built.command()).context("cannot start QEMU")?;

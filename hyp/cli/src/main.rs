@@ -11,7 +11,7 @@ use bulkhead::board::{Board, BoardName};
 use bulkhead::elf::TEXT_LIMIT;
 use bulkhead::setup::Need;
 use bulkhead::system::{self, Recipe, Refused};
-use bulkhead::testing::{self, Scope};
+use bulkhead::testing::{self, Scope, Tally};
 use bulkhead::workspace::{HYPERVISOR, Noise, Workspace};
 use bulkhead::{bench, demo, say, session, setup, symbolize};
 use clap::{Args, Parser, Subcommand};
@@ -173,11 +173,7 @@ fn run(command: Command) -> Result<Outcome> {
             let timeout = batch.then(|| Duration::from_secs(timeout));
             run_system(&input.recipe(), timeout, &qemu)
         }
-        Command::Test { scope, filter } => {
-            let tally = testing::run(&Workspace::load()?, scope, filter.as_deref())?;
-            println!("{} passed, {} failed", tally.passed, tally.failed);
-            Ok(Outcome::from(tally.failed == 0 && tally.passed > 0))
-        }
+        Command::Test { scope, filter } => Ok(run_tests(scope, filter.as_deref()).into()),
         Command::Bench { record } => run_bench(record),
         Command::Symbolize { file, elf } => run_symbolize(file, elf),
     }
@@ -206,11 +202,10 @@ fn run_build(recipe: Recipe, out: Option<PathBuf>) -> Result<Outcome> {
     setup::ensure(&Need::ALL)?;
     let workspace = Workspace::load()?;
     let folder = out.unwrap_or_else(|| workspace.output().join(recipe.name()));
-    let hypervisor = system::build_hypervisor(&workspace, Noise::Shown)?;
     let built = system::build(&workspace, &recipe, &folder, Noise::Shown)?;
-    println!("{}\n{}", built.image.display(), hypervisor.sizes.to_string().trim_end());
+    println!("{}\n{}", built.image.display(), built.sizes.to_string().trim_end());
     println!("{}\n  {} bytes", built.bundle.display(), std::fs::metadata(&built.bundle)?.len());
-    let fits = hypervisor.sizes.text_and_rodata <= TEXT_LIMIT;
+    let fits = built.sizes.text_and_rodata <= TEXT_LIMIT;
     if !fits {
         say::error(format_args!(
             "text and rodata may have {TEXT_LIMIT} bytes; a listing of the ELF's symbols by size shows what grew"
@@ -250,6 +245,17 @@ fn start(
         say::error(fault);
     }
     Ok(faults.is_empty().into())
+}
+
+/// Whatever happens, the last line is the sum: what could not be run has failed.
+fn run_tests(scope: Scope, filter: Option<&str>) -> bool {
+    let tally = Workspace::load().and_then(|workspace| testing::run(&workspace, scope, filter));
+    let tally = tally.unwrap_or_else(|error| {
+        say::error(format_args!("{error:#}"));
+        Tally { passed: 0, failed: 1 }
+    });
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    tally.failed == 0 && tally.passed > 0
 }
 
 fn run_bench(record: bool) -> Result<Outcome> {

@@ -30,6 +30,10 @@ const NIGHTLY: &str = "nightly";
 pub enum Need {
     /// Rust's core library for the machine.
     Target,
+    /// cargo's clippy, for the tests.
+    Clippy,
+    /// cargo's formatter, for the tests.
+    Rustfmt,
     /// QEMU for 64-bit Arm, version 9 or later.
     Qemu,
     /// The C compiler for FreeRTOS.
@@ -41,6 +45,9 @@ pub enum Need {
 }
 
 impl Need {
+    /// All that checking the source takes.
+    pub const SOURCE: [Self; 3] = [Self::Target, Self::Clippy, Self::Rustfmt];
+
     /// All that building and starting any system takes.
     pub const ALL: [Self; 5] = [Self::Target, Self::Qemu, Self::CrossCompiler, Self::Dtc, Self::Apt];
 
@@ -49,6 +56,8 @@ impl Need {
         let program = |name: &str| (!runs(name, "--version")).then(|| format!("{name} is missing"));
         match self {
             Self::Target => (!has_target()).then(|| format!("Rust's target {TARGET} is missing")),
+            Self::Clippy => program("cargo-clippy"),
+            Self::Rustfmt => program("cargo-fmt"),
             Self::Qemu => match qemu_version() {
                 None => Some(format!("{QEMU} is missing")),
                 Some((major, text)) if major < QEMU_MAJOR => {
@@ -65,7 +74,7 @@ impl Need {
     /// The Debian package that has it.
     const fn package(self) -> Option<&'static str> {
         match self {
-            Self::Target | Self::Apt => None,
+            Self::Target | Self::Clippy | Self::Rustfmt | Self::Apt => None,
             Self::Qemu => Some("qemu-system-arm"),
             Self::CrossCompiler => Some("gcc-aarch64-linux-gnu"),
             Self::Dtc => Some("device-tree-compiler"),
@@ -91,8 +100,13 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
         !missing.contains(&Need::Apt),
         "fetching the Debian kernel takes apt-get and dpkg-deb; run this on a Debian 12 or 13"
     );
-    if missing.contains(&Need::Target) {
-        rustup(&["target", "add", TARGET])?;
+    for need in &missing {
+        match need {
+            Need::Target => rustup(&["target", "add", TARGET])?,
+            Need::Clippy => rustup(&["component", "add", "clippy"])?,
+            Need::Rustfmt => rustup(&["component", "add", "rustfmt"])?,
+            _ => {}
+        }
     }
     let packages: Vec<_> = missing.iter().copied().filter(|need| need.package().is_some()).collect();
     if !packages.is_empty() {

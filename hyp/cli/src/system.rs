@@ -4,6 +4,7 @@
 //! last among those that the tool makes itself. The manifest is checked here by the same code that checks it
 //! at boot, against the tree of the very machine that is going to be started.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::fs;
@@ -19,8 +20,9 @@ use bulkhead_policy::tree::Tree;
 use crate::board::Board;
 use crate::elf::{Executable, Sizes};
 use crate::initramfs::{self, Cpio};
+use crate::linux::{self, LinuxParts};
+use crate::say;
 use crate::workspace::{HYPERVISOR, Noise, Workspace};
-use crate::{linux, say};
 
 /// Name of the hypervisor's flat image.
 pub const IMAGE: &str = "bulkhead.img";
@@ -101,6 +103,8 @@ pub struct System {
     pub executable: PathBuf,
     /// The flat arm64 Image.
     pub image: PathBuf,
+    /// The hypervisor's sizes.
+    pub sizes: Sizes,
     /// Manifest and payloads.
     pub bundle: PathBuf,
     /// The machine that it was checked against.
@@ -138,9 +142,10 @@ pub fn build_hypervisor(workspace: &Workspace, noise: Noise) -> Result<Hyperviso
 /// [`Refused`] where the manifest does not compile; anything else where a payload cannot be made.
 pub fn gather(workspace: &Workspace, recipe: &Recipe, noise: Noise) -> Result<Parts> {
     let tree = compile(recipe)?;
+    let pantry = Pantry { workspace, recipe, noise, linux: OnceCell::new() };
     let mut files = BTreeMap::new();
     for name in payload_names(&tree) {
-        if let Some(content) = find_payload(workspace, recipe, &name, noise)? {
+        if let Some(content) = pantry.find(&name)? {
             files.insert(name, content);
         }
     }
@@ -211,6 +216,7 @@ pub fn write(recipe: &Recipe, parts: &Parts, hypervisor: &Hypervisor, folder: &P
     Ok(System {
         executable: hypervisor.executable.clone(),
         image,
+        sizes: hypervisor.sizes,
         bundle,
         board: recipe.board,
         options: Vec::new(),
@@ -291,45 +297,54 @@ fn payload_names(manifest: &[u8]) -> impl Iterator<Item = String> {
     names.into_iter()
 }
 
-/// The content of a payload; `None` where there is none of this name.
-fn find_payload(workspace: &Workspace, recipe: &Recipe, name: &str, noise: Noise) -> Result<Option<Vec<u8>>> {
-    let beside = recipe.manifest.parent().unwrap_or(Path::new("."));
-    let folders = std::iter::once(beside).chain(recipe.payloads.iter().map(PathBuf::as_path));
-    for path in folders.map(|folder| folder.join(name)) {
-        if path.is_file() {
-            return fs::read(&path).with_context(|| format!("cannot read {}", path.display())).map(Some);
+/// Where payloads come from.
+struct Pantry<'a> {
+    workspace: &'a Workspace,
+    recipe: &'a Recipe,
+    noise: Noise,
+    /// The Linux partition's kernel and busybox, once one of them was asked for.
+    linux: OnceCell<LinuxParts>,
+}
+
+impl Pantry<'_> {
+    /// The content of a payload; `None` where there is none of this name.
+    fn find(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let beside = self.recipe.manifest.parent().unwrap_or(Path::new("."));
+        let folders = std::iter::once(beside).chain(self.recipe.payloads.iter().map(PathBuf::as_path));
+        if let Some(path) = folders.map(|folder| folder.join(name)).find(|path| path.is_file()) {
+            return read_file(&path).map(Some);
+        }
+        match name {
+            KERNEL => read_file(&self.linux()?.kernel).map(Some),
+            INITRAMFS => initramfs::build(&read_file(&self.linux()?.busybox)?).map(Some),
+            _ => self.guest(name),
         }
     }
-    if name == KERNEL || name == INITRAMFS {
-        let mut progress = |line: &str| {
-            if noise == Noise::Shown {
+
+    fn linux(&self) -> Result<&LinuxParts> {
+        if let Some(parts) = self.linux.get() {
+            return Ok(parts);
+        }
+        let parts = linux::fetch(&downloads()?, &mut |line| {
+            if self.noise == Noise::Shown {
                 say::step("Debian", line);
             }
-        };
-        let parts = linux::fetch(&downloads()?, &mut progress)?;
-        let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-        return if name == KERNEL {
-            read(&parts.kernel).map(Some)
-        } else {
-            initramfs::build(&read(&parts.busybox)?).map(Some)
-        };
+        })?;
+        Ok(self.linux.get_or_init(|| parts))
     }
-    let (binary, flat) = match name.strip_suffix(".bin") {
-        Some(binary) => (binary, true),
-        None => (name.strip_suffix(".elf").unwrap_or(name), false),
-    };
-    let guests: Vec<_> = workspace.guests().collect();
-    let Some(guest) = [binary.to_owned(), format!("bulkhead-{binary}")]
-        .into_iter()
-        .find(|wanted| guests.contains(&wanted.as_str()))
-    else {
-        return Ok(None);
-    };
-    let path = workspace.build(&guest, noise)?;
-    if flat {
-        Executable::read(&path)?.flatten().map(Some)
-    } else {
-        fs::read(&path).with_context(|| format!("cannot read {}", path.display())).map(Some)
+
+    /// A guest of the workspace: its ELF file under the binary's name, a flat image with `.bin` behind it.
+    fn guest(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let (binary, flat) = match name.strip_suffix(".bin") {
+            Some(binary) => (binary, true),
+            None => (name.strip_suffix(".elf").unwrap_or(name), false),
+        };
+        let prefixed = format!("bulkhead-{binary}");
+        let Some(guest) = self.workspace.guests().find(|&guest| guest == binary || guest == prefixed) else {
+            return Ok(None);
+        };
+        let path = self.workspace.build(guest, self.noise)?;
+        if flat { Executable::read(&path)?.flatten().map(Some) } else { read_file(&path).map(Some) }
     }
 }
 
@@ -344,6 +359,10 @@ pub fn downloads() -> Result<PathBuf> {
         Some(cache) => Ok(cache.join("bulkhead")),
         None => bail!("there is no place for downloads; set XDG_CACHE_HOME or HOME"),
     }
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {

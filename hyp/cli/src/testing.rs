@@ -47,6 +47,7 @@ pub fn run(workspace: &Workspace, scope: Scope, filter: Option<&str>) -> Result<
     let mut run = Run { workspace, filter, tally: Tally::default(), failures: Vec::new() };
     if scope != Scope::Qemu {
         if filter.is_none() {
+            setup::ensure(&Need::SOURCE)?;
             run.check_source()?;
         }
         run.host_tests()?;
@@ -114,8 +115,8 @@ impl Run<'_> {
         miri.current_dir(self.workspace.root());
         miri.args(["run", nightly, "cargo", "miri", "test"]);
         miri.args(MIRI_PACKAGES.iter().flat_map(|name| ["--package", name]));
-        // Property tests look for earlier counterexamples in files.
-        miri.env("MIRIFLAGS", "-Zmiri-disable-isolation");
+        // Property tests look for earlier counterexamples in files, and fixtures live as long as the program.
+        miri.env("MIRIFLAGS", "-Zmiri-disable-isolation -Zmiri-ignore-leaks");
         miri.args(self.filter.map(|filter| ["--", filter]).into_iter().flatten());
         self.suite("Miri", miri)
     }

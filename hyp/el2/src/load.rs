@@ -69,7 +69,8 @@ fn load_segment(partition: &Partition, window: &mut Window, segment: &Segment<'_
         .zip(usize::try_from(segment.file_size).ok())
         .and_then(|(offset, size)| payload.get(offset..)?.get(..size));
     let Some(source) = source else { return false };
-    for_each_piece(partition, window, segment.ipa, segment.memory_size, |offset, bytes| {
+    let size = if segment.zeroed { segment.memory_size } else { segment.file_size };
+    for_each_piece(partition, window, segment.ipa, size, |offset, bytes| {
         let from = source.get(offset as usize..).unwrap_or(&[]);
         let (copied, zeroed) = bytes.split_at_mut(from.len().min(bytes.len()));
         copied.copy_from_slice(&from[..copied.len()]);

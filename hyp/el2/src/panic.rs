@@ -21,21 +21,20 @@ extern "C" fn handle_fault(frame: &FaultFrame) -> ! {
         print_last(format_args!("  x{number} {value:#x}\n"));
     }
     print_last(format_args!("  at {:#x}\n", report.elr));
-    print_backtrace(frame.x[29]);
+    print_backtrace(frame.sp);
     firmware::halt()
 }
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     print_last(format_args!("\nbulkhead: EL2 fault: {info}\n"));
-    print_backtrace(fault::frame_pointer());
+    print_backtrace(fault::stack_pointer());
     firmware::halt()
 }
 
-fn print_backtrace(frame: u64) {
-    for address in fault::backtrace(frame) {
-        // The return address is behind the call; the call is what the reader wants to see.
-        print_last(format_args!("  at {:#x}\n", address - 4));
+fn print_backtrace(sp: u64) {
+    for address in fault::backtrace(sp) {
+        print_last(format_args!("  at {address:#x}\n"));
     }
     print_last(format_args!("bulkhead: the machine has stopped\n"));
 }

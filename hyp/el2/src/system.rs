@@ -191,17 +191,21 @@ impl Partition {
         let before = uart.line();
         let result = change(&mut uart);
         let after = uart.line();
-        if before != after
-            && let Some(console) = self.plan.console
-        {
+        if before != after {
             // Under the UART's lock, so that lines change in the vGIC in the order in which they changed here.
-            let current = system()
-                .and_then(|system| system.role(PerCpu::current().cpu()))
-                .filter(|(partition, _)| partition.index == self.index)
-                .map(|(_, vcpu)| vcpu);
-            self.vgic.lock().set_line(&mut self.machine(), current, console.intid, after);
+            self.set_uart_line(after);
         }
         result
+    }
+
+    #[inline(never)]
+    fn set_uart_line(&self, level: bool) {
+        let Some(console) = self.plan.console else { return };
+        let current = system()
+            .and_then(|system| system.role(PerCpu::current().cpu()))
+            .filter(|(partition, _)| partition.index == self.index)
+            .map(|(_, vcpu)| vcpu);
+        self.vgic.lock().set_line(&mut self.machine(), current, console.intid, level);
     }
 
     /// The next byte that its console is to print.

@@ -4,7 +4,6 @@
 //! error so that one run names every fault, and each finding says where it is, who the two parties are and how
 //! to mend it. The reference of the properties is `hyp/docs/manifest.md`.
 
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
@@ -16,6 +15,11 @@ use crate::plan::{
 };
 use crate::platform::{EnableMethod, Gic, Platform};
 use crate::tree::{Node, Property, Tree};
+
+/// `format!` in one place: expanded at every message it would be a large part of the image.
+macro_rules! text {
+    ($($arguments:tt)*) => { $crate::manifest::text(format_args!($($arguments)*)) };
+}
 
 mod devices;
 mod layout;
@@ -63,6 +67,11 @@ const PROPERTIES: [&str; 13] = [
     "console-address",
     "console-interrupt",
 ];
+
+#[inline(never)]
+fn text(arguments: fmt::Arguments<'_>) -> String {
+    alloc::fmt::format(arguments)
+}
 
 /// One fault of a manifest.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -129,7 +138,7 @@ impl Findings {
 
     fn into_result(mut self, plan: Plan<'_>) -> Result<Plan<'_>, Vec<Finding>> {
         if self.dropped != 0 {
-            let message = format!("{} more findings are not listed", self.dropped);
+            let message = text!("{} more findings are not listed", self.dropped);
             self.list.push(Finding { path: "/".to_string(), message });
         }
         if self.list.is_empty() { Ok(plan) } else { Err(self.list) }
@@ -181,7 +190,7 @@ struct Range {
 fn drafts<'a>(manifest: &'a Tree<'a>, platform: &Platform<'_>, findings: &mut Findings) -> Vec<Draft<'a>> {
     let root = manifest.root();
     if root.property("compatible").and_then(Property::string) != Some(COMPATIBLE) {
-        findings.push(root, format!("this is no manifest: its compatible must be \"{COMPATIBLE}\""));
+        findings.push(root, text!("this is no manifest: its compatible must be \"{COMPATIBLE}\""));
     }
     known_properties(root, &["compatible"], findings);
     let mut partitions = None;
@@ -189,7 +198,7 @@ fn drafts<'a>(manifest: &'a Tree<'a>, platform: &Platform<'_>, findings: &mut Fi
         match child.name() {
             "partitions" if partitions.is_none() => partitions = Some(child),
             "partitions" => findings.push(child, "there are two nodes of this name; make them one"),
-            name => findings.push(child, format!("unknown node{}", names::offer(name, ["partitions"]))),
+            name => findings.push(child, text!("unknown node{}", names::offer(name, ["partitions"]))),
         }
     }
     let Some(partitions) = partitions else {
@@ -202,7 +211,7 @@ fn drafts<'a>(manifest: &'a Tree<'a>, platform: &Platform<'_>, findings: &mut Fi
         if drafts.iter().any(|other| other.node.name() == node.name()) {
             findings.push(node, "there are two partitions of this name; rename one");
         } else if drafts.len() == MAX_PARTITIONS {
-            findings.push(node, format!("a manifest holds at most {MAX_PARTITIONS} partitions"));
+            findings.push(node, text!("a manifest holds at most {MAX_PARTITIONS} partitions"));
             break;
         } else {
             drafts.push(draft(node, platform, findings));
@@ -217,7 +226,7 @@ fn drafts<'a>(manifest: &'a Tree<'a>, platform: &Platform<'_>, findings: &mut Fi
 fn known_properties(node: Node<'_>, known: &[&'static str], findings: &mut Findings) {
     for property in node.properties().filter(|property| !known.contains(&property.name)) {
         let offer = names::offer(property.name, known.iter().copied());
-        findings.push(node, format!("unknown property {:?}{offer}", property.name));
+        findings.push(node, text!("unknown property {}{offer}", names::Quoted(property.name)));
     }
 }
 
@@ -233,7 +242,7 @@ impl<'a> Reader<'a, '_> {
         let property = self.node.property(name)?;
         let value = read(property);
         if value.is_none() {
-            self.findings.push(self.node, format!("{name} must be {form}"));
+            self.findings.push(self.node, text!("{name} must be {form}"));
         }
         value
     }
@@ -252,7 +261,7 @@ impl<'a> Reader<'a, '_> {
 
     fn require(&mut self, name: &str, example: &str) {
         if self.node.property(name).is_none() {
-            self.findings.push(self.node, format!("{name} is missing; give for example {name} = {example}"));
+            self.findings.push(self.node, text!("{name} is missing; give for example {name} = {example}"));
         }
     }
 }
@@ -279,7 +288,7 @@ fn draft<'a>(node: Node<'a>, platform: &Platform<'_>, findings: &mut Findings) -
     });
     let bootargs = reader.get("bootargs", "one string", Property::string);
     if bootargs.is_some_and(|bootargs| bootargs.len() > MAX_BOOTARGS) {
-        reader.findings.push(node, format!("bootargs must have at most {MAX_BOOTARGS} characters"));
+        reader.findings.push(node, text!("bootargs must have at most {MAX_BOOTARGS} characters"));
     }
     let form = "a list of node paths or aliases of the board's tree";
     let access: Option<Vec<_>> = reader.get("access", form, |p| {
@@ -288,7 +297,7 @@ fn draft<'a>(node: Node<'a>, platform: &Platform<'_>, findings: &mut Findings) -
     });
     let mut access = access.unwrap_or_default();
     if access.len() > MAX_ACCESS {
-        reader.findings.push(node, format!("access has more than {MAX_ACCESS} entries"));
+        reader.findings.push(node, text!("access has more than {MAX_ACCESS} entries"));
         access.truncate(MAX_ACCESS);
     }
     Draft {
@@ -317,7 +326,7 @@ fn draft_memory(reader: &mut Reader<'_, '_>) -> Vec<Range> {
     if let Some(fixed) = &fixed
         && fixed.len() != pairs.len()
     {
-        let message = format!(
+        let message = text!(
             "physical-memory has {} addresses for {} ranges of memory; give one for each",
             fixed.len(),
             pairs.len()
@@ -325,27 +334,27 @@ fn draft_memory(reader: &mut Reader<'_, '_>) -> Vec<Range> {
         reader.findings.push(node, message);
     }
     if pairs.len() > MAX_RANGES {
-        reader.findings.push(node, format!("memory has more than {MAX_RANGES} ranges"));
+        reader.findings.push(node, text!("memory has more than {MAX_RANGES} ranges"));
     }
     let mut ranges = Vec::new();
     for (index, &[start, size]) in pairs.iter().take(MAX_RANGES).enumerate() {
         if (start | size) & PAGE_SIZE.wrapping_sub(1) != 0 {
             let message =
-                format!("memory {start:#x} of size {size:#x} must be in multiples of 4 KiB (0x1000)");
+                text!("memory {start:#x} of size {size:#x} must be in multiples of 4 KiB (0x1000)");
             reader.findings.push(node, message);
         }
         let region = Region::new(Ipa::new(start), size).filter(|region| region.last().raw() >> IPA_BITS == 0);
         let pa = fixed.as_ref().and_then(|fixed| fixed.get(index).copied());
         if let Some(pa) = pa.filter(|pa| pa & PAGE_SIZE.wrapping_sub(1) != 0) {
-            let message = format!("physical-memory {pa:#x} must be a multiple of 4 KiB (0x1000)");
+            let message = text!("physical-memory {pa:#x} must be a multiple of 4 KiB (0x1000)");
             reader.findings.push(node, message);
         }
         match region {
             Some(ipa) => ranges.push(Range { ipa, fixed: pa.is_some(), pa: pa.map(Pa::new) }),
-            None if size == 0 => reader.findings.push(node, format!("memory at {start:#x} has no size")),
+            None if size == 0 => reader.findings.push(node, text!("memory at {start:#x} has no size")),
             None => reader.findings.push(
                 node,
-                format!("memory at {start:#x} of size {size:#x} goes beyond {IPA_BITS} address bits"),
+                text!("memory at {start:#x} of size {size:#x} goes beyond {IPA_BITS} address bits"),
             ),
         }
     }
@@ -360,7 +369,7 @@ fn draft_console(reader: &mut Reader<'_, '_>, platform: &Platform<'_>) -> Option
     if node.property("console").is_none() {
         for name in ["console-address", "console-interrupt"] {
             if node.property(name).is_some() {
-                reader.findings.push(node, format!("{name} has no use without console = \"pl011\""));
+                reader.findings.push(node, text!("{name} has no use without console = \"pl011\""));
             }
         }
     }
@@ -374,7 +383,7 @@ fn draft_console(reader: &mut Reader<'_, '_>, platform: &Platform<'_>) -> Option
         Some(number) => {
             let intid = IntId::spi(number);
             if intid.is_none() {
-                let message = format!("console-interrupt {number} is no SPI; SPIs are 0 to 987");
+                let message = text!("console-interrupt {number} is no SPI; SPIs are 0 to 987");
                 reader.findings.push(node, message);
             }
             intid
@@ -391,7 +400,7 @@ fn draft_console(reader: &mut Reader<'_, '_>, platform: &Platform<'_>) -> Option
     let registers = Region::new(Ipa::new(address), PAGE_SIZE)
         .filter(|region| region.is_aligned(PAGE_SIZE) && region.last().raw() >> IPA_BITS == 0);
     if registers.is_none() {
-        let message = format!(
+        let message = text!(
             "console-address {address:#x} must be a multiple of 4 KiB (0x1000) below {:#x}",
             1_u64 << IPA_BITS
         );
@@ -411,23 +420,23 @@ fn check_cpus(drafts: &[Draft<'_>], platform: &Platform<'_>, findings: &mut Find
     for draft in drafts {
         let node = draft.node;
         if draft.cpus.len() > limit {
-            findings.push(node, format!("a partition has at most {limit} CPUs on this board"));
+            findings.push(node, text!("a partition has at most {limit} CPUs on this board"));
         }
         for &cpu in &draft.cpus {
             let index = cpu as usize;
             let (Some(owner), Some(physical)) = (owners.get_mut(index), platform.cpus.get(index)) else {
                 let last = present.saturating_sub(1);
-                findings.push(node, format!("there is no cpu {cpu}; the board has cpus 0 to {last}"));
+                findings.push(node, text!("there is no cpu {cpu}; the board has cpus 0 to {last}"));
                 continue;
             };
             match owner {
                 Some(owner) if *owner == node => {
-                    findings.push(node, format!("cpus lists cpu {cpu} twice"));
+                    findings.push(node, text!("cpus lists cpu {cpu} twice"));
                 }
                 Some(owner) => {
                     let owner = owner.path();
                     let message =
-                        format!("cpu {cpu} is already given to {owner}; give each CPU to one partition");
+                        text!("cpu {cpu} is already given to {owner}; give each CPU to one partition");
                     findings.push(node, message);
                 }
                 None => *owner = Some(node),
@@ -439,7 +448,7 @@ fn check_cpus(drafts: &[Draft<'_>], platform: &Platform<'_>, findings: &mut Find
                 None => false,
             };
             if index != 0 && !startable {
-                let message = format!(
+                let message = text!(
                     "cpu {cpu} cannot be started: the board's tree names no method that Bulkhead knows"
                 );
                 findings.push(node, message);
@@ -483,7 +492,7 @@ fn check_consoles(
     for (draft, access) in drafts.iter().zip(accesses) {
         if access.nodes.iter().any(|node| node.path() == uart.path) {
             let (path, other) = (uart.path, emulated.node.path());
-            let message = format!(
+            let message = text!(
                 "{path} carries the emulated console of {other}, so the hypervisor keeps it; \
                  take it out of access and give console = \"pl011\" instead"
             );
@@ -529,14 +538,14 @@ fn check_addresses(draft: &Draft<'_>, access: &Access<'_>, platform: &Platform<'
             let both_devices = matches!((occupant, other), (Occupant::Device(_), Occupant::Device(_)));
             if region.overlaps(*other_region) && !both_devices {
                 let message =
-                    format!("{occupant} at {region} overlaps {other} at {other_region}; move one of them");
+                    text!("{occupant} at {region} overlaps {other} at {other_region}; move one of them");
                 findings.push(draft.node, message);
             }
         }
     }
     let Some(console) = draft.console else { return };
     if access.interrupts.iter().any(|owned| owned.intid == console.intid) {
-        let message = format!(
+        let message = text!(
             "the emulated console's {} belongs to a device in access; give another console-interrupt",
             console.intid
         );

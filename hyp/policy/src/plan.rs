@@ -116,8 +116,10 @@ pub struct Segment<'a> {
     pub file_size: u64,
     /// Where they go.
     pub ipa: Ipa,
-    /// Bytes that the segment occupies, at least `file_size`; the rest is zeroed.
+    /// Bytes that the segment occupies, at least `file_size`.
     pub memory_size: u64,
+    /// What the payload does not fill is zeroed, as an ELF file asks. An arm64 Image clears its own.
+    pub zeroed: bool,
 }
 
 impl PartitionPlan<'_> {

@@ -280,12 +280,11 @@ fn ram<'a>(tree: &'a Tree<'a>) -> Result<Vec<Region<Pa>>, PlatformError<'a>> {
         }
         for (address, size) in node.raw_reg().filter(|&(_, size)| size != 0) {
             let message = "its reg runs past the end of the address space";
-            ram.push(
-                Region::new(Pa::new(address), size).ok_or(PlatformError { path: node.path(), message })?,
-            );
+            let region =
+                Region::new(Pa::new(address), size).ok_or(PlatformError { path: node.path(), message })?;
+            ram.insert(ram.partition_point(|other| *other < region), region);
         }
     }
-    ram.sort_unstable();
     let mut merged: Vec<Region<Pa>> = Vec::with_capacity(ram.len());
     for region in ram {
         if let Some(last) = merged.last_mut()

@@ -3,11 +3,11 @@
 //! A device is more than its node: a page of registers may hold another device, an interrupt line may be
 //! shared, and a DMA master reaches all memory. Whatever cannot be kept apart is refused.
 
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Draft, Findings, IPA_BITS, names};
+use super::names::{self, Quoted};
+use super::{Draft, Findings, IPA_BITS};
 use crate::addr::{Ipa, PAGE_SIZE, Pa, Region};
 use crate::irq::IntId;
 use crate::plan::{DeviceWindow, OwnedInterrupt};
@@ -35,7 +35,7 @@ pub(super) fn check<'a>(
             match board.find(name) {
                 None => findings.push(draft.node, unknown(name, board, findings.wants_more())),
                 Some(node) => match refusal(node, platform) {
-                    Some(reason) => findings.push(draft.node, format!("{} {reason}", node.path())),
+                    Some(reason) => findings.push(draft.node, text!("{} {reason}", node.path())),
                     None => claim(Claim { partition, draft, node }, &mut claims, findings),
                 },
             }
@@ -74,7 +74,8 @@ fn unknown(name: &str, board: &Tree<'_>, offered: bool) -> String {
         }
     };
     let kind = if name.starts_with('/') { "node" } else { "alias" };
-    format!("access names {name:?}, but the board's tree has no such {kind}{offer}")
+    let name = Quoted(name);
+    text!("access names {name}, but the board's tree has no such {kind}{offer}")
 }
 
 /// Adds a claim if nobody else has one to the same device, or to one above or below it.
@@ -86,18 +87,18 @@ fn claim<'d, 'a>(new: Claim<'d, 'a>, claims: &mut Vec<Claim<'d, 'a>>, findings: 
         Some(old) if old.partition == new.partition => {
             let old = old.node.path();
             let message = if old == path {
-                format!("access names {path} twice")
+                text!("access names {path} twice")
             } else {
-                format!("access names {path} and {old}; the upper one includes the other")
+                text!("access names {path} and {old}; the upper one includes the other")
             };
             findings.push(new.draft.node, message);
         }
         Some(old) => {
             let (owner, old) = (old.draft.node.path(), old.node.path());
             let message = if old == path {
-                format!("{path} is already given to {owner}; give each device to one partition")
+                text!("{path} is already given to {owner}; give each device to one partition")
             } else {
-                format!("{path} belongs together with {old}, which is given to {owner}")
+                text!("{path} belongs together with {old}, which is given to {owner}")
             };
             findings.push(new.draft.node, message);
         }
@@ -122,7 +123,7 @@ fn refusal(node: Node<'_>, platform: &Platform<'_>) -> Option<String> {
     } else if !node.is_enabled() {
         "is disabled on this board"
     } else if let Some(mark) = dma_mark(node) {
-        return Some(format!(
+        return Some(text!(
             "is a DMA master ({mark}), and the board has no SMMU to confine it: it could reach all memory"
         ));
     } else if node.property("ranges").is_some() {
@@ -178,12 +179,12 @@ fn windows<'a>(
     let path = node.path();
     for block in node.reg() {
         let Some(pages) = block.and_then(pages).filter(|pages| pages.last().raw() >> IPA_BITS == 0) else {
-            let message = format!("{path} has registers that no CPU reaches below 2^{IPA_BITS}");
+            let message = text!("{path} has registers that no CPU reaches below 2^{IPA_BITS}");
             findings.push(partition, message);
             continue;
         };
         if let Some(ram) = platform.ram.iter().find(|ram| ram.overlaps(pages)) {
-            findings.push(partition, format!("{path} has registers at {pages} in the RAM at {ram}"));
+            findings.push(partition, text!("{path} has registers at {pages} in the RAM at {ram}"));
         }
         for (other_pages, other) in registers {
             if !other_pages.overlaps(pages) || node.is_above(*other) {
@@ -194,7 +195,7 @@ fn windows<'a>(
             let whose = match owner {
                 Some(owner) if owner.partition == claim.partition => continue,
                 Some(owner) => {
-                    format!("which is given to {}; give both to one partition", owner.draft.node.path())
+                    text!("which is given to {}; give both to one partition", owner.draft.node.path())
                 }
                 None if other_path == platform.gic_path
                     || platform.uart.is_some_and(|uart| uart.path == other_path) =>
@@ -203,7 +204,7 @@ fn windows<'a>(
                 }
                 None => "which nobody is given; give both to one partition".into(),
             };
-            findings.push(partition, format!("{path} shares the page at {pages} with {other_path}, {whose}"));
+            findings.push(partition, text!("{path} shares the page at {pages} with {other_path}, {whose}"));
         }
         let window =
             DeviceWindow { path, ipa: Ipa::new(pages.start().raw()), pa: pages.start(), size: pages.size() };
@@ -224,7 +225,7 @@ fn interrupts<'a>(
         let path = node.path();
         for interrupt in node.interrupts() {
             let Some((controller, specifier)) = interrupt else {
-                findings.push(partition, format!("{path} has interrupts that cannot be read"));
+                findings.push(partition, text!("{path} has interrupts that cannot be read"));
                 break;
             };
             if controller.path() != platform.gic_path {
@@ -233,7 +234,7 @@ fn interrupts<'a>(
                 if owner != Some(claim.partition) {
                     let controller = controller.path();
                     let message =
-                        format!("{path} interrupts through {controller}; give both to one partition");
+                        text!("{path} interrupts through {controller}; give both to one partition");
                     findings.push(partition, message);
                 }
                 continue;
@@ -244,7 +245,7 @@ fn interrupts<'a>(
             };
             let Some((intid, trigger)) = spi else {
                 let message =
-                    format!("{path} has an interrupt that is no SPI, so no one partition can own it");
+                    text!("{path} has an interrupt that is no SPI, so no one partition can own it");
                 findings.push(partition, message);
                 continue;
             };
@@ -269,7 +270,7 @@ fn shared_interrupts(
             if let Some(other) = other.and_then(|(_, other)| drafts.get(*other)) {
                 let (intid, other) = (owned.intid, other.node.path());
                 let message =
-                    format!("{intid} is shared with a device of {other}; give both devices to one partition");
+                    text!("{intid} is shared with a device of {other}; give both devices to one partition");
                 findings.push(draft.node, message);
             }
             owners.push((owned.intid, partition));
@@ -279,7 +280,7 @@ fn shared_interrupts(
             && !accesses.iter().any(|access| access.nodes.iter().any(|node| node.path() == uart.path))
             && access.interrupts.iter().any(|owned| owned.intid == intid)
         {
-            let message = format!("{intid} is shared with {}, which the hypervisor keeps", uart.path);
+            let message = text!("{intid} is shared with {}, which the hypervisor keeps", uart.path);
             findings.push(draft.node, message);
         }
     }

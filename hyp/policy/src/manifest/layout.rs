@@ -3,10 +3,10 @@
 //! The kernel goes where its format says. Tree and ramdisk go to the top of the first range: a raw image with
 //! everything compiled in uses low memory and a bss of unknown size, and is hurt least there.
 
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::names::Quoted;
 use super::{DTB_SPACE, Draft, Findings, Size};
 use crate::addr::{Address, BLOCK_2M, Ipa, PAGE_SIZE, Region};
 use crate::image::Image;
@@ -30,8 +30,8 @@ pub(super) fn lay_out<'a>(
         let name = name?;
         let data = payload(name);
         match data {
-            None => findings.push(draft.node, format!("{property} {name:?} is not in the bundle")),
-            Some([]) => findings.push(draft.node, format!("{property} {name:?} is empty")),
+            None => findings.push(draft.node, text!("{property} {} is not in the bundle", Quoted(name))),
+            Some([]) => findings.push(draft.node, text!("{property} {} is empty", Quoted(name))),
             Some(_) => {}
         }
         Some((name, data.filter(|data| !data.is_empty())?))
@@ -54,8 +54,8 @@ pub(super) fn lay_out<'a>(
         match place {
             Some(region) => occupied.push(region),
             None => {
-                let message = format!("{what} of {} does not fit beside the kernel in memory", Size(size));
-                findings.push(draft.node, format!("{message}; make memory larger"));
+                let message = text!("{what} of {} does not fit beside the kernel in memory", Size(size));
+                findings.push(draft.node, text!("{message}; make memory larger"));
             }
         }
         place
@@ -72,6 +72,7 @@ pub(super) fn lay_out<'a>(
                 file_size: size,
                 ipa: region.start(),
                 memory_size: size,
+                zeroed: false,
             });
             Some(region)
         }
@@ -87,16 +88,17 @@ fn place_kernel<'a>(
     name: &'a str,
     data: &[u8],
 ) -> Result<(Vec<Segment<'a>>, Ipa), String> {
-    let image = Image::parse(data).map_err(|error| format!("kernel {name:?} cannot be used: {error}"))?;
+    let quoted = Quoted(name);
+    let image = Image::parse(data).map_err(|error| text!("kernel {quoted} cannot be used: {error}"))?;
     if draft.os == OsType::Linux && !matches!(image, Image::Arm64(_)) {
         let hint = match data {
             [0x1f, 0x8b, ..] => "is compressed with gzip; unpack it",
             _ => "is no arm64 Image, which os,type = \"linux\" needs",
         };
-        return Err(format!("kernel {name:?} {hint}"));
+        return Err(text!("kernel {quoted} {hint}"));
     }
     let file_size = data.len() as u64;
-    let whole = |ipa, memory_size| Segment { payload: name, offset: 0, file_size, ipa, memory_size };
+    let whole = |ipa, memory_size| Segment { payload: name, offset: 0, file_size, ipa, memory_size, zeroed: false };
     let load_address = draft.load_address.map(Ipa::new);
     let mut segments = Vec::new();
     let entry = match image {
@@ -114,10 +116,10 @@ fn place_kernel<'a>(
                     .map(|base| Ipa::new(base.raw() & !mask))
                     .and_then(|base| base.checked_add(header.text_offset)),
             };
-            let start = start.ok_or_else(|| format!("kernel {name:?} does not fit in memory"))?;
+            let start = start.ok_or_else(|| text!("kernel {quoted} does not fit in memory"))?;
             if start.raw() & mask != header.text_offset {
-                return Err(format!(
-                    "load-address {start} does not suit kernel {name:?}, \
+                return Err(text!(
+                    "load-address {start} does not suit kernel {quoted}, \
                      which wants to be {:#x} bytes above a multiple of 2 MiB",
                     header.text_offset
                 ));
@@ -127,8 +129,8 @@ fn place_kernel<'a>(
         }
         Image::Elf(elf) => {
             if load_address.is_some() {
-                return Err(format!(
-                    "load-address has no use: kernel {name:?} is ELF and says where it goes"
+                return Err(text!(
+                    "load-address has no use: kernel {quoted} is ELF and says where it goes"
                 ));
             }
             segments.extend(elf.segments.iter().map(|segment| Segment {
@@ -137,6 +139,7 @@ fn place_kernel<'a>(
                 file_size: segment.file_size,
                 ipa: segment.memory.start(),
                 memory_size: segment.memory.size(),
+                zeroed: true,
             }));
             elf.entry
         }
@@ -152,19 +155,19 @@ fn place_kernel<'a>(
         Region::new(segment.ipa, segment.memory_size).is_some_and(|region| region.contains(entry))
     };
     if !segments.iter().any(inside) {
-        return Err(format!("entry {entry} lies outside of kernel {name:?}"));
+        return Err(text!("entry {entry} lies outside of kernel {quoted}"));
     }
     if entry.raw() & 3 != 0 {
-        return Err(format!("entry {entry} is no multiple of 4, as every instruction's address is"));
+        return Err(text!("entry {entry} is no multiple of 4, as every instruction's address is"));
     }
     Ok((segments, entry))
 }
 
 fn does_not_fit(draft: &Draft<'_>, segment: &Segment<'_>) -> String {
-    let ranges: Vec<_> = draft.memory.iter().map(|range| format!("{}", range.ipa)).collect();
-    format!(
-        "kernel {:?} does not fit: it needs {} at {}, and memory is {}; make memory larger or move it",
-        segment.payload,
+    let ranges: Vec<_> = draft.memory.iter().map(|range| text!("{}", range.ipa)).collect();
+    text!(
+        "kernel {} does not fit: it needs {} at {}, and memory is {}; make memory larger or move it",
+        Quoted(segment.payload),
         Size(segment.memory_size),
         segment.ipa,
         ranges.join(", ")

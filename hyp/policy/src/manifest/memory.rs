@@ -1,6 +1,5 @@
 //! Which physical memory a partition gets.
 
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -49,15 +48,15 @@ impl<'a> Pool<'a> {
     /// Returns a message that names what is there already.
     pub(super) fn take(&mut self, pa: Pa, size: u64, taker: &'a str) -> Result<(), String> {
         let region = Region::new(pa, size).ok_or_else(|| {
-            format!("physical-memory {pa} of {} runs past the end of the address space", Size(size))
+            text!("physical-memory {pa} of {} runs past the end of the address space", Size(size))
         })?;
         if !self.ram.iter().any(|ram| ram.encloses(region)) {
-            let ram: Vec<_> = self.ram.iter().map(|ram| format!("{ram}")).collect();
+            let ram: Vec<_> = self.ram.iter().map(|ram| text!("{ram}")).collect();
             let ram = ram.join(", ");
-            return Err(format!("physical-memory {region} is not RAM; the board's RAM is {ram}"));
+            return Err(text!("physical-memory {region} is not RAM; the board's RAM is {ram}"));
         }
         if let Some((other, holder)) = self.taken.iter().find(|(other, _)| other.overlaps(region)) {
-            return Err(format!(
+            return Err(text!(
                 "physical-memory {region} overlaps {other}, which belongs to {holder}; \
                  move it or leave physical-memory out"
             ));
@@ -83,7 +82,7 @@ impl<'a> Pool<'a> {
     pub(super) fn lack(&self, size: u64) -> String {
         let total = self.free.iter().fold(0_u64, |sum, free| sum.saturating_add(free.size()));
         let largest = self.free.iter().map(|free| free.size()).max().unwrap_or(0);
-        format!(
+        text!(
             "memory of {} does not fit: {} of RAM are free, {} of them in one piece; make it smaller or split it",
             Size(size),
             Size(total),

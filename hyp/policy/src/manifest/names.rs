@@ -1,8 +1,19 @@
-//! Offering the name that was probably meant.
+//! Names in messages: quoted, and the one offered that was probably meant.
 
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt::{self, Write};
+
+/// A name from the manifest between quotation marks, with what no terminal should get replaced.
+pub(super) struct Quoted<'a>(pub &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        self.0.chars().try_for_each(|c| f.write_char(if c.is_control() { '?' } else { c }))?;
+        f.write_char('"')
+    }
+}
 
 /// Names further apart than this are not alike.
 const MAX_DISTANCE: usize = 3;
@@ -15,7 +26,7 @@ pub(super) fn offer<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str
         .into_iter()
         .filter_map(|candidate| Some((distance(name, candidate)?, candidate)))
         .min_by_key(|&(distance, _)| distance);
-    nearest.map_or(String::new(), |(_, candidate)| format!("; did you mean {candidate:?}?"))
+    nearest.map_or(String::new(), |(_, candidate)| text!("; did you mean {}?", Quoted(candidate)))
 }
 
 /// Edits that turn one name into the other (Levenshtein), where they are few for the length.

@@ -3,6 +3,7 @@
 //! `tests/manifests` holds one manifest a fault, named after it; each says in its first lines what is found.
 
 use alloc::collections::BTreeMap;
+use std::format;
 use std::boxed::Box;
 use std::path::{Path, PathBuf};
 use std::process::Command;
