@@ -42,10 +42,56 @@ pub enum Surface {
     Raw(usize),
 }
 
+/// Lets through what stays within a partition's line.
+///
+/// A partition's bytes must not reach beyond its own line: a string that a terminal swallows up to its end
+/// would take the others' lines with it, a reset their colours. Text, tabs, backspaces and control sequences
+/// (ECMA-48 5.4) pass, other escape sequences and control characters do not.
+#[derive(Default)]
+struct Filter {
+    /// The beginning of a control sequence, or the first byte of a C1 control character in UTF-8.
+    held: Vec<u8>,
+}
+
+impl Filter {
+    /// Longer control sequences are dropped.
+    const MAX: usize = 32;
+
+    /// What there is to print once `byte` has come.
+    fn pass(&mut self, byte: u8) -> Vec<u8> {
+        match (&self.held[..], byte) {
+            (_, 0x1b | 0xc2) => {
+                self.held = vec![byte];
+                vec![]
+            }
+            ([0x1b], b'[') => {
+                self.held.push(byte);
+                vec![]
+            }
+            ([0x1b, b'[', parameters @ ..], b' '..=b'?') if parameters.len() < Self::MAX => {
+                self.held.push(byte);
+                vec![]
+            }
+            ([0x1b, b'[', ..], b'@'..=b'~') | ([0xc2], 0xa0..) => {
+                self.held.push(byte);
+                std::mem::take(&mut self.held)
+            }
+            (held, _) => {
+                // The byte that spoils a sequence is dropped with it, unless it is a control character.
+                let spoils = !held.is_empty() && byte >= b' ';
+                self.held.clear();
+                let passes = matches!(byte, b'\n' | b'\r' | b'\t' | 8 | b' '..=b'~' | 0x80..);
+                if passes && !spoils { vec![byte] } else { vec![] }
+            }
+        }
+    }
+}
+
 /// A source's line that is not finished.
 #[derive(Default)]
 struct Unfinished {
     text: Vec<u8>,
+    filter: Filter,
     /// A carriage return came last: the line ends or begins again.
     returned: bool,
 }
@@ -81,35 +127,36 @@ impl<W: Write> Screen<W> {
     pub fn print(&mut self, source: Source, bytes: &[u8]) -> io::Result<()> {
         for &byte in bytes {
             let line = self.lines.entry(source).or_default();
-            match byte {
-                b'\n' => {
-                    self.finish(source)?;
-                    continue;
-                }
-                b'\r' => {
-                    line.returned = true;
-                    continue;
-                }
-                _ => {}
-            }
-            let again = std::mem::take(&mut line.returned);
-            if again {
-                line.text.clear();
-            }
-            if line.text.len() < MAX_UNFINISHED {
-                line.text.push(byte);
-            }
-            if self.row == Some(source) {
-                if again {
-                    let start = if self.surface == Surface::Plain { "\n" } else { "\r" };
-                    self.out.write_all(start.as_bytes())?;
-                    self.write_prefix(source)?;
-                }
-                self.out.write_all(&[byte])?;
+            match &line.filter.pass(byte)[..] {
+                [] => {}
+                b"\n" => self.finish(source)?,
+                b"\r" => line.returned = true,
+                text => self.extend(source, text)?,
             }
         }
         self.show_focus()?;
         self.out.flush()
+    }
+
+    /// Continues the line of `source`.
+    fn extend(&mut self, source: Source, text: &[u8]) -> io::Result<()> {
+        let line = self.lines.entry(source).or_default();
+        let again = std::mem::take(&mut line.returned);
+        if again {
+            line.text.clear();
+        }
+        if line.text.len() < MAX_UNFINISHED {
+            line.text.extend_from_slice(text);
+        }
+        if self.row == Some(source) {
+            if again {
+                let start = if self.surface == Surface::Plain { "\n" } else { "\r" };
+                self.out.write_all(start.as_bytes())?;
+                self.write_prefix(source)?;
+            }
+            self.out.write_all(text)?;
+        }
+        Ok(())
     }
 
     /// Shows what is unfinished and has waited; to be called when nothing has come for a while.
@@ -399,6 +446,23 @@ mod tests {
         screen.print(Source::HYPERVISOR, b"  at 0x10\nend\n").unwrap();
         let text = String::from_utf8(screen.out).unwrap();
         assert_eq!(text, "bulkhead |   at 0x10\nbulkhead | in 0x10\nbulkhead | end\n");
+    }
+
+    #[test]
+    fn a_partition_stays_within_its_line() {
+        let mut screen = screen(Surface::Plain);
+        for bytes in [
+            &b"\x1b_swallowed\n"[..],
+            b"\x1bc\x0e\x7f\xc2\x9fa\x1b\n",
+            b"\x1b[31mred\x1b[1\n",
+            "caf\u{e9} \u{a0}\n".as_bytes(),
+        ] {
+            bytes.iter().for_each(|&byte| screen.print(LINUX, &[byte]).unwrap());
+        }
+        let text = String::from_utf8(screen.out).unwrap();
+        let expected =
+            ["swallowed", "a", "\x1b[31mred", "caf\u{e9} \u{a0}"].map(|text| format!("linux    | {text}\n"));
+        assert_eq!(text, expected.concat());
     }
 
     #[test]
