@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bulkhead_arch::mmu::Mmio;
 use bulkhead_arch::uart::Pl011;
-use bulkhead_policy::console::{FOCUS_NEXT, Tag};
+use bulkhead_policy::console::{FOCUS_NEXT, Tag, defuse};
 use heapless::Deque;
 use spin::{Mutex, Once};
 
@@ -22,8 +22,8 @@ struct Console {
     uart: Pl011,
     /// Whose bytes the host takes what comes next for.
     source: Option<usize>,
-    /// The last byte sent ended a line.
-    line_finished: bool,
+    /// The last byte of a source that was sent.
+    last: u8,
     /// A tag and a byte that wait for room.
     out: Deque<u8, 16>,
 }
@@ -42,7 +42,7 @@ static FOCUS: AtomicUsize = AtomicUsize::new(usize::MAX);
 pub fn init(registers: Mmio) {
     REGISTERS.call_once(|| registers);
     CONSOLE.call_once(|| {
-        Mutex::new(Console { uart: Pl011::new(registers), source: None, line_finished: true, out: Deque::new() })
+        Mutex::new(Console { uart: Pl011::new(registers), source: None, last: b'\n', out: Deque::new() })
     });
 }
 
@@ -110,7 +110,7 @@ pub fn send(source: usize, urgent: bool) {
         return;
     };
     let system = system();
-    if !(urgent || locked.line_finished || locked.source == Some(source)) || locked.pump(system, source, BURST) {
+    if !(urgent || locked.last == b'\n' || locked.source == Some(source)) || locked.pump(system, source, BURST) {
         locked.uart.set_transmit_interrupt(true);
     }
     drop(locked);
@@ -150,8 +150,9 @@ impl Console {
                 // The queue has room for the longest tag.
                 let _ = write!(Out(&mut self.out), "{}", Tag(source));
             }
+            let byte = defuse(self.last, byte);
             let _ = self.out.push_back(byte);
-            self.line_finished = byte == b'\n';
+            self.last = byte;
         }
         true
     }

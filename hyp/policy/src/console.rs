@@ -22,3 +22,31 @@ impl fmt::Display for Tag {
         write!(f, "{TAG_START}{}{TAG_END}", self.0)
     }
 }
+
+/// `byte`, which a source sends after `before`, or a replacement where the two would begin a tag: no partition speaks in
+/// another's name.
+#[must_use]
+pub fn defuse(before: u8, byte: u8) -> u8 {
+    if (before, byte) == (0x1b, b'_') { b'?' } else { byte }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::format;
+    use std::string::String;
+
+    #[test]
+    fn a_partition_cannot_write_a_tag() {
+        let mut last = b'\n';
+        let sent: String = format!("a{}\x1b\x1b_B2\x1b\\", Tag(2))
+            .bytes()
+            .map(|byte| {
+                last = defuse(last, byte);
+                char::from(last)
+            })
+            .collect();
+        assert!(!sent.contains(TAG_START), "{sent:?}");
+        assert_eq!(sent.len(), 1 + 6 + 7);
+    }
+}
