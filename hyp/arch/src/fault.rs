@@ -2,6 +2,8 @@
 
 use aarch64_cpu::registers::{ELR_EL2, ESR_EL2, FAR_EL2, Readable, SPSR_EL2};
 
+use bulkhead_policy::addr::PAGE_SIZE;
+
 use crate::boot::STACK;
 
 /// The registers that say what happened.
@@ -35,11 +37,18 @@ unsafe extern "C" {
 /// left from an earlier call.
 pub fn backtrace(sp: u64) -> impl Iterator<Item = u64> {
     let boot_stack = &raw const __stack_bottom as u64..&raw const __stack_top as u64;
-    let top = if boot_stack.contains(&sp) { boot_stack.end } else { (sp | (STACK as u64 - 1)) + 1 };
     let heap = crate::layout::heap();
-    let mapped = boot_stack.contains(&sp) || (heap.start as u64..heap.end as u64).contains(&sp);
-    let words = if mapped && sp.is_multiple_of(8) { sp..top.min(heap.end as u64) } else { 0..0 };
-    // SAFETY: aligned words of this CPU's stack, from the stack pointer, which is above its guard page, to its end.
+    let words = if boot_stack.contains(&sp) || sp >= boot_stack.start - PAGE_SIZE && sp < boot_stack.start {
+        sp.max(boot_stack.start)..boot_stack.end
+    } else if (heap.start as u64..heap.end as u64).contains(&sp) {
+        // Secondary stacks are blocks of their own alignment; the first page is the guard.
+        let block = sp & !(STACK as u64 - 1);
+        sp.max(block + PAGE_SIZE)..block + STACK as u64
+    } else {
+        0..0
+    };
+    let words = words.start.next_multiple_of(8)..words.end;
+    // SAFETY: aligned words of this CPU's stack, from the stack pointer or the end of the guard page to the stack's end.
     words.step_by(8).map(|word| unsafe { (word as *const u64).read_volatile() }).filter_map(call_before).take(32)
 }
 

@@ -13,7 +13,7 @@ use crate::screen::Annotate;
 /// What a frame of the backtrace begins with.
 const FRAME: &str = "at 0x";
 /// What the faulting address stands behind.
-const FAULTING: &str = "ELR_EL2 0x";
+const FAULTING: &str = "ELR 0x";
 
 /// Says more about the lines of a fault's report: a function that looks at one line and returns those to be
 /// printed below it.
@@ -52,7 +52,10 @@ mod tests {
     fn addresses_are_found() {
         assert_eq!(address("  at 0x7fc0001234"), Some(0x7f_c000_1233));
         assert_eq!(address("bulkhead | at 0x10"), None);
-        assert_eq!(address("  ESR_EL2 0x96000045 ELR_EL2 0x7fc0000100 FAR_EL2 0x0"), Some(0x7f_c000_0100));
+        assert_eq!(
+            address("bulkhead: EL2 fault: vector 4, ESR 0x96000045, ELR 0x7fc0000100, FAR 0x0"),
+            Some(0x7f_c000_0100)
+        );
         assert_eq!(address("partition rtos: off"), None);
     }
 }

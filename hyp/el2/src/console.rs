@@ -5,7 +5,7 @@
 //! waits: what is left goes out on the transmit interrupt, which one CPU takes.
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use bulkhead_arch::mmu::Mmio;
 use bulkhead_arch::uart::Pl011;
@@ -35,6 +35,8 @@ static REGISTERS: Once<Mmio> = Once::new();
 static LOG: Mutex<Deque<u8, 4096>> = Mutex::new(Deque::new());
 /// Somebody found the console locked and has bytes to send.
 static WANTED: AtomicBool = AtomicBool::new(false);
+/// A partition owns the serial port.
+static GIVEN_AWAY: AtomicBool = AtomicBool::new(false);
 /// The partition that gets what is typed.
 static FOCUS: AtomicUsize = AtomicUsize::new(usize::MAX);
 
@@ -73,7 +75,7 @@ pub fn print(text: fmt::Arguments<'_>) {
 
 /// Waits until everything queued is on the line.
 pub fn flush() {
-    if let Some(console) = CONSOLE.get() {
+    if let Some(console) = console() {
         let mut console = console.lock();
         while console.pump_all(system()) {}
         console.uart.flush();
@@ -104,22 +106,36 @@ pub fn print_last(text: fmt::Arguments<'_>) {
 /// break into another source's unfinished line, but leaves that to the transmit interrupt, by which time more has come
 /// together.
 pub fn send(source: usize, urgent: bool) {
-    let Some(console) = CONSOLE.get() else { return };
-    let Some(mut locked) = console.try_lock() else {
-        WANTED.store(true, Ordering::Release);
-        return;
-    };
-    let system = system();
-    if !(urgent || locked.last == b'\n' || locked.source == Some(source)) || locked.pump(system, source, BURST) {
+    let Some(console) = console() else { return };
+    for _ in 0..2 {
+        if let Some(mut locked) = console.try_lock() {
+            if !(urgent || locked.last == b'\n' || locked.source == Some(source)) || locked.pump(system(), source, BURST) {
+                locked.uart.set_transmit_interrupt(true);
+            }
+            break;
+        }
+        // Whoever holds the lock looks at this after releasing it; if that was between the two, the second try succeeds.
+        WANTED.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+    if WANTED.load(Ordering::SeqCst)
+        && let Some(mut locked) = console.try_lock()
+    {
+        // Others' bytes are not this CPU's work.
         locked.uart.set_transmit_interrupt(true);
+        WANTED.store(false, Ordering::SeqCst);
     }
-    drop(locked);
-    // Whoever came while the lock was held went away: look after them.
-    while WANTED.swap(false, Ordering::AcqRel) {
-        let Some(mut locked) = console.try_lock() else { return };
-        let more = locked.pump_all(system);
-        locked.uart.set_transmit_interrupt(more);
-    }
+}
+
+/// The console, unless a partition has it.
+fn console() -> Option<&'static Mutex<Console>> {
+    if GIVEN_AWAY.load(Ordering::Relaxed) { None } else { CONSOLE.get() }
+}
+
+/// Leaves the serial port to the partition that owns it, after what has been printed so far.
+pub fn give_away() {
+    flush();
+    GIVEN_AWAY.store(true, Ordering::Relaxed);
 }
 
 impl Console {
@@ -189,7 +205,7 @@ fn next_focus(system: &System, focus: usize) -> usize {
 
 /// The console's interrupt.
 pub fn interrupt(system: &System) {
-    let Some(console) = CONSOLE.get() else { return };
+    let Some(console) = console() else { return };
     for _ in 0..BURST {
         // The lock is not held while a byte is handed on: a partition's locks come first.
         let Some(byte) = console.lock().uart.receive() else { break };
@@ -204,6 +220,7 @@ pub fn interrupt(system: &System) {
             partition.receive(byte);
         }
     }
+    WANTED.store(false, Ordering::SeqCst);
     let mut console = console.lock();
     console.uart.clear_receive_interrupt();
     let more = console.pump_all(Some(system));

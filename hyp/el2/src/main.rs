@@ -17,7 +17,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bulkhead_arch::mmu::{self, Mmio};
-use bulkhead_arch::{boot, gic, percpu};
+use bulkhead_arch::{boot, gic, guest, percpu};
 use bulkhead_policy::addr::{Pa, Region};
 use bulkhead_policy::bundle::Bundle;
 use bulkhead_policy::manifest;
@@ -75,6 +75,9 @@ extern "C" fn boot_main(tree: u64, image: u64) -> ! {
         println!("partition {number} {}: cpus {}, {} MiB", partition.name, List(&partition.cpus), size >> 20);
     }
     console::flush();
+    if platform.uart.is_some_and(|uart| system.partitions.iter().any(|partition| partition.owns(uart.registers.start()))) {
+        console::give_away();
+    }
     if let Some(intid) = system.console_interrupt {
         gic::enable_for_el2(intid, cpu);
         console::start_input(system);
@@ -165,7 +168,7 @@ fn plan(
 /// Maps the GIC, makes every CPU's redistributor known, and returns the number of the CPU that boots.
 fn bring_up_interrupts(platform: &Platform<'_>) -> usize {
     let conduit = platform.psci;
-    let Gic::V3 { distributor, redistributors } = &platform.gic else {
+    let (Gic::V3 { distributor, redistributors }, true) = (&platform.gic, guest::has_gic_system_registers()) else {
         refuse(conduit, &[&format_args!("{}: this GIC is no GICv3", platform.gic_path)]);
     };
     let Some(registers) = Mmio::map(*distributor) else {

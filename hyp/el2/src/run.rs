@@ -1,6 +1,6 @@
 //! What each CPU does for ever: run its vCPU, or wait until it is to.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use bulkhead_arch::mmu::Window;
 use bulkhead_arch::percpu::PerCpu;
@@ -70,16 +70,13 @@ fn run_vcpu(system: &System, partition: &Partition, vcpu: usize, entry: Ipa, con
         partition.kick_others(vcpu);
     }
     let parked = partition.lifecycle.lock().parked(vcpu);
-    match parked {
-        Parked::Quiet => {}
-        Parked::Restart => {
-            partition.reset();
-            println!("partition {}: restart", partition.plan.name);
+    if let Parked::AllOut { restart } = parked {
+        partition.reset();
+        println!("partition {}: {}", partition.plan.name, if restart { "restart" } else { "off" });
+        partition.lifecycle.lock().reset();
+        if restart {
             partition.kick_others(vcpu);
-        }
-        Parked::PartitionOff => {
-            partition.reset();
-            println!("partition {}: off", partition.plan.name);
+        } else {
             off_if_last(system);
         }
     }
@@ -87,7 +84,8 @@ fn run_vcpu(system: &System, partition: &Partition, vcpu: usize, entry: Ipa, con
 
 /// Turns the machine off if no partition is left.
 fn off_if_last(system: &System) {
-    if system.all_off() {
+    static LAST: AtomicBool = AtomicBool::new(false);
+    if system.all_off() && !LAST.swap(true, Ordering::Relaxed) {
         for partition in &system.partitions {
             let [data, instruction, undefined] = partition.refusals();
             if data + instruction + undefined != 0 {

@@ -136,6 +136,7 @@ impl Partition {
         let ppis = [Some(platform.virtual_timer), Some(platform.physical_timer), platform.pmu];
         let ppis = ppis.iter().flatten().fold(0, |mask, intid| mask | 1 << intid.raw());
         let mut vgic = Vgic::new(gic::words(), plan.cpus.len(), ppis, platform.virtual_timer);
+        // Disabled, inactive and routed to vCPU 0 from the start.
         for interrupt in &plan.interrupts {
             vgic.own_hardware(interrupt.intid, interrupt.trigger);
             gic::configure(interrupt.intid, interrupt.trigger);
@@ -143,6 +144,7 @@ impl Partition {
         if let Some(console) = plan.console {
             vgic.own_emulated(console.intid);
         }
+        vgic.reset(&mut GicMachine { cpus: &plan.cpus });
         Ok(Self {
             index,
             plan,
@@ -155,6 +157,11 @@ impl Partition {
             uart: Mutex::new(Vpl011::new()),
             refused: [const { AtomicU64::new(0) }; 3],
         })
+    }
+
+    /// Whether it owns a device with registers at `pa`.
+    pub fn owns(&self, pa: Pa) -> bool {
+        self.plan.devices.iter().any(|device| Region::new(device.pa, device.size).is_some_and(|region| region.contains(pa)))
     }
 
     /// Whether it has an emulated console.

@@ -31,6 +31,10 @@ enum Phase {
     Stopping {
         restart: bool,
     },
+    /// All are out, and the last one's CPU puts the partition back to power-on state.
+    Resetting {
+        restart: bool,
+    },
     Off,
 }
 
@@ -55,10 +59,11 @@ pub enum Next {
 pub enum Parked {
     /// Others still run, or the partition was off before.
     Quiet,
-    /// The partition is off now.
-    PartitionOff,
-    /// All vCPUs are out: the CPU of vCPU 0 is to be kicked, it loads the partition again.
-    Restart,
+    /// All vCPUs are out. The caller puts the partition back to power-on state, then calls [`Lifecycle::reset`].
+    AllOut {
+        /// The partition restarts rather than going off.
+        restart: bool,
+    },
 }
 
 /// Power states of one partition.
@@ -174,17 +179,20 @@ impl Lifecycle {
         if self.vcpus.iter().any(|power| *power != Power::Off) {
             return Parked::Quiet;
         }
-        match self.phase {
-            Phase::Stopping { restart: true } => {
-                self.phase = Phase::Loading;
-                Parked::Restart
-            }
+        let restart = match self.phase {
+            Phase::Stopping { restart } => restart,
             // Nobody is left who could turn a vCPU on.
-            Phase::Stopping { restart: false } | Phase::Running => {
-                self.phase = Phase::Off;
-                Parked::PartitionOff
-            }
-            Phase::Loading | Phase::Off => Parked::Quiet,
+            Phase::Running => false,
+            Phase::Loading | Phase::Resetting { .. } | Phase::Off => return Parked::Quiet,
+        };
+        self.phase = Phase::Resetting { restart };
+        Parked::AllOut { restart }
+    }
+
+    /// The partition is in power-on state: it may be loaded again, by the CPU of vCPU 0, which the caller kicks, or is off.
+    pub fn reset(&mut self) {
+        if let Phase::Resetting { restart } = self.phase {
+            self.phase = if restart { Phase::Loading } else { Phase::Off };
         }
     }
 }
@@ -229,7 +237,9 @@ mod tests {
         assert!(lifecycle.is_stopping());
         assert_eq!(lifecycle.next(2), Next::Wait);
         assert_eq!(lifecycle.parked(0), Parked::Quiet);
-        assert_eq!(lifecycle.parked(1), Parked::Restart);
+        assert_eq!(lifecycle.parked(1), Parked::AllOut { restart: true });
+        assert_eq!(lifecycle.next(0), Next::Wait);
+        lifecycle.reset();
         assert_eq!(lifecycle.next(1), Next::Wait);
         assert_eq!(lifecycle.next(0), Next::Load);
     }
@@ -237,7 +247,9 @@ mod tests {
     #[test]
     fn a_partition_is_off_when_nobody_is_left() {
         let mut lifecycle = running(1);
-        assert_eq!(lifecycle.parked(0), Parked::PartitionOff);
+        assert_eq!(lifecycle.parked(0), Parked::AllOut { restart: false });
+        assert!(!lifecycle.is_off());
+        lifecycle.reset();
         assert!(lifecycle.is_off());
         assert_eq!(lifecycle.next(0), Next::Wait);
         lifecycle.stop(true);

@@ -180,7 +180,12 @@ fn place_high(draft: &Draft<'_>, occupied: &[Region<Ipa>], size: u64) -> Option<
         let mut top = range.ipa.last().raw().saturating_add(1);
         // Each round ends or goes below one more of the occupied places.
         for _ in 0..=occupied.len() {
-            let start = top.checked_sub(size)? & !PAGE_SIZE.wrapping_sub(1);
+            let mut start = top.checked_sub(size)? & !PAGE_SIZE.wrapping_sub(1);
+            if let (DTB_SPACE, Some(pa)) = (size, range.pa) {
+                // The tree is written through a view of one 2 MiB block of the machine's memory.
+                let within = start.wrapping_sub(range.ipa.start().raw()).wrapping_add(pa.raw()) & BLOCK_2M.wrapping_sub(1);
+                start = start.checked_sub(within.saturating_add(size).saturating_sub(BLOCK_2M))?;
+            }
             let place = Region::new(Ipa::new(start), size).filter(|&place| range.ipa.encloses(place))?;
             match occupied.iter().filter(|other| other.overlaps(place)).map(|other| other.start()).min() {
                 None => return Some(place),

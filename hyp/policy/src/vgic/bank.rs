@@ -17,6 +17,8 @@ pub struct Bank {
     pub group1: u32,
     /// Edge-triggered.
     pub edge: u32,
+    /// Edge-triggered at reset.
+    pub wired_edge: u32,
     /// Pending and remembered: an edge, a software request, or a hardware interrupt acknowledged at EL2.
     pub latched: u32,
     /// The emulated device asserts its line.
@@ -72,6 +74,7 @@ impl Bank {
             enabled: 0,
             group1: 0,
             edge: if word == 0 { 0xffff } else { 0 },
+            wired_edge: if word == 0 { 0xffff } else { 0 },
             latched: 0,
             line: 0,
             active: 0,
@@ -89,7 +92,14 @@ impl Bank {
 
     /// Forgets everything but what is owned and which lines are asserted.
     pub fn reset(&mut self) {
-        *self = Self { owned: self.owned, hardware: self.hardware, line: self.line, ..Self::new(self.word) };
+        *self = Self {
+            owned: self.owned,
+            hardware: self.hardware,
+            line: self.line,
+            edge: self.wired_edge,
+            wired_edge: self.wired_edge,
+            ..Self::new(self.word)
+        };
     }
 
     /// Register word that these interrupts belong to.

@@ -344,9 +344,13 @@ impl Vgic {
     }
 
     /// The vCPUs whose list registers hold interrupts of this bank among `which`.
-    fn homes(&mut self, id: BankId, which: u32) -> u32 {
+    fn homes(&self, id: BankId, which: u32) -> u32 {
         let timer = self.timer_mask();
-        let Some(bank) = self.bank(id) else { return 0 };
+        let bank = match id {
+            BankId::Private(vcpu) => self.vcpus.get(vcpu).map(|private| &private.bank),
+            BankId::Shared(index) => self.shared.get(index),
+        };
+        let Some(bank) = bank else { return 0 };
         match id {
             // List register 0 may hold the timer unknown to the bank.
             BankId::Private(owner) => {
@@ -399,16 +403,19 @@ impl Vgic {
 
     /// Makes the banks say what the list registers hold of bank `id`; false while another CPU has yet to look.
     fn settle<M: Machine>(&mut self, machine: &mut M, vcpu: usize, id: BankId) -> bool {
+        let running = |vcpu: &usize| self.vcpus.get(*vcpu).is_some_and(|private| private.running);
         let Some(private) = self.vcpus.get(vcpu) else { return true };
-        if private.asked {
+        if private.asked == Some(id) {
             if private.awaiting != 0 {
                 return false;
             }
         } else {
-            let others = self.homes(id, !0) & !mask(vcpu);
+            // A vCPU that is off has nothing in list registers.
+            let homes = self.homes(id, !0) & !mask(vcpu);
+            let others = bits(homes).filter(running).fold(0, |others, home| others | mask(home));
             if others != 0 {
                 if let Some(private) = self.vcpus.get_mut(vcpu) {
-                    private.asked = true;
+                    private.asked = Some(id);
                     private.awaiting = others as u16;
                 }
                 for other in bits(others) {
@@ -418,7 +425,7 @@ impl Vgic {
             }
         }
         if let Some(private) = self.vcpus.get_mut(vcpu) {
-            private.asked = false;
+            private.asked = None;
         }
         self.synchronize(machine, vcpu);
         true

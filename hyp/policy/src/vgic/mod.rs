@@ -18,6 +18,7 @@ mod tests;
 use alloc::vec::Vec;
 
 use self::bank::{Bank, bits, mask};
+use self::distributor::BankId;
 use self::list_register::ListRegister;
 use crate::irq::{IntId, Trigger};
 use crate::machine::{Machine, Maintenance};
@@ -42,8 +43,8 @@ struct Private {
     resync: bool,
     /// vCPUs whose list registers this one's retried read waits for.
     awaiting: u16,
-    /// The read being retried has had its answer prepared.
-    asked: bool,
+    /// The bank that a read is being retried for.
+    asked: Option<BankId>,
     /// The vCPU is on: its list registers may hold something.
     running: bool,
     /// GICR_WAKER.ProcessorSleep.
@@ -98,7 +99,7 @@ impl Vgic {
             inbox_shared: false,
             resync: false,
             awaiting: 0,
-            asked: false,
+            asked: None,
             running: false,
             asleep: true,
             maintenance: Maintenance::default(),
@@ -118,7 +119,7 @@ impl Vgic {
             bank.owned |= mask(bit);
             bank.hardware |= mask(bit);
             if trigger == Trigger::Edge {
-                bank.edge |= mask(bit);
+                bank.wired_edge |= mask(bit);
             }
         }
     }
@@ -130,7 +131,7 @@ impl Vgic {
         }
     }
 
-    /// Back to power-on state, every physical interrupt of the partition disabled and inactive. No vCPU runs.
+    /// To power-on state: every physical interrupt of the partition disabled, inactive and routed to vCPU 0. No vCPU runs.
     pub fn reset<M: Machine>(&mut self, machine: &mut M) {
         self.groups = 0;
         for bank in &mut self.shared {
@@ -138,6 +139,7 @@ impl Vgic {
             for bit in bits(bank.hardware) {
                 if let Some(intid) = bank.intid(bit) {
                     machine.deactivate(intid);
+                    machine.route(intid, 0);
                 }
             }
             bank.reset();
@@ -152,7 +154,7 @@ impl Vgic {
         private.used = 0;
         private.resync = false;
         private.awaiting = 0;
-        private.asked = false;
+        private.asked = None;
         private.running = true;
         private.asleep = true;
         private.maintenance = Maintenance::default();

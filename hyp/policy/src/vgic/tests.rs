@@ -162,6 +162,8 @@ impl World {
             split: false,
         };
         let mut world = Self { vgic, machine, running: [Vec::new(), Vec::new()] };
+        world.vgic.reset(&mut world.machine);
+        assert_eq!(core::mem::take(&mut world.machine.routes), [(SPI, 0)]);
         for vcpu in 0..2 {
             world.machine.current = vcpu;
             world.vgic.start_vcpu(&mut world.machine, vcpu);
@@ -509,6 +511,8 @@ fn a_stopped_vcpu_leaves_nothing_behind() {
     vgic.stop_vcpu(machine, 1);
     world.write(0, GICD_CTLR, 0);
     assert_eq!(world.read(0, GICD_CTLR) >> 31, 0);
+    // Nor does a read of its registers.
+    assert_eq!(world.read_private(0, 1, ISPENDR), 0);
     world.sgi(0, 0b10, 1);
     assert_eq!(world.machine.kicked, 0);
 }
