@@ -1,3 +1,8 @@
-//! Board facts.
+//! QEMU's `virt` machine. Its tree says everything.
 #![no_std]
 #![forbid(unsafe_code)]
+
+use bulkhead_board::Board;
+
+/// The board.
+pub const BOARD: Board = Board { name: "qemu-virt", title: "QEMU virt", compatible: "linux,dummy-virt" };

@@ -18,6 +18,7 @@ use alloc::vec::Vec;
 
 use bulkhead_arch::mmu::{self, Mmio};
 use bulkhead_arch::{boot, gic, guest, percpu};
+use bulkhead_board::Board;
 use bulkhead_policy::addr::{Pa, Region};
 use bulkhead_policy::bundle::Bundle;
 use bulkhead_policy::manifest;
@@ -27,6 +28,9 @@ use bulkhead_policy::tree::Tree;
 use bulkhead_policy::vcpu::Registers;
 
 use crate::system::{System, system};
+
+/// The boards that are known beyond their device trees.
+const BOARDS: [Board; 1] = [bulkhead_qemu_virt::BOARD];
 
 /// What this hypervisor calls itself.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -47,7 +51,8 @@ extern "C" fn boot_main(tree: u64, image: u64) -> ! {
     if let Some(registers) = platform.uart.and_then(|uart| Mmio::map(uart.registers)) {
         console::init(registers);
     }
-    println!("bulkhead {VERSION}");
+    let name = Board::find(&BOARDS, board.root().compatible()).map_or("an unknown board, as its device tree says", |b| b.title);
+    println!("bulkhead {VERSION} on {name}");
     let hypervisor = Region::new(Pa::new(image), bulkhead_arch::layout::FOOTPRINT);
     let tree_region = Region::new(Pa::new(tree), firmware.len() as u64);
     let initrd = initrd(board);
