@@ -18,7 +18,10 @@ pub struct Board {
 
 impl Board {
     /// The one of `boards` whose tree has this list of `compatible` strings.
-    pub fn find<'b, 's>(boards: &'b [Self], mut compatible: impl Iterator<Item = &'s [u8]>) -> Option<&'b Self> {
+    pub fn find<'b, 's>(
+        boards: &'b [Self],
+        mut compatible: impl Iterator<Item = &'s [u8]>,
+    ) -> Option<&'b Self> {
         compatible.find_map(|name| boards.iter().find(|board| board.compatible.as_bytes() == name))
     }
 }
@@ -31,7 +34,8 @@ mod tests {
 
     #[test]
     fn a_board_is_told_by_any_of_its_names() {
-        let find = |names: &[&'static str]| Board::find(&[BOARD], names.iter().map(|name| name.as_bytes())).copied();
+        let find =
+            |names: &[&'static str]| Board::find(&[BOARD], names.iter().map(|name| name.as_bytes())).copied();
         assert_eq!(find(&["vendor,one-rev2", "vendor,one"]), Some(BOARD));
         assert_eq!(find(&["vendor,two"]), None);
     }

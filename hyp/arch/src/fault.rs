@@ -49,7 +49,11 @@ pub fn backtrace(sp: u64) -> impl Iterator<Item = u64> {
     };
     let words = words.start.next_multiple_of(8)..words.end;
     // SAFETY: aligned words of this CPU's stack, from the stack pointer or the end of the guard page to the stack's end.
-    words.step_by(8).map(|word| unsafe { (word as *const u64).read_volatile() }).filter_map(call_before).take(32)
+    words
+        .step_by(8)
+        .map(|word| unsafe { (word as *const u64).read_volatile() })
+        .filter_map(call_before)
+        .take(32)
 }
 
 /// The address of the call that returns to `address`, if there is one (DDI 0487, C6.2: BL and BLR).

@@ -20,10 +20,14 @@ pub(crate) unsafe fn call(conduit: Conduit, function: u32, args: [u64; 3]) -> i6
     // SAFETY: SMCCC 1.1 keeps x4 and up; older firmware may clobber x4-x17, so all are declared.
     unsafe {
         match conduit {
-            Conduit::Smc => asm!("smc #0", inout("x0") result, inout("x1") args[0] => _, inout("x2") args[1] => _,
-                inout("x3") args[2] => _, clobber_abi("C"), options(nostack)),
-            Conduit::Hvc => asm!("hvc #0", inout("x0") result, inout("x1") args[0] => _, inout("x2") args[1] => _,
-                inout("x3") args[2] => _, clobber_abi("C"), options(nostack)),
+            Conduit::Smc => {
+                asm!("smc #0", inout("x0") result, inout("x1") args[0] => _, inout("x2") args[1] => _,
+                inout("x3") args[2] => _, clobber_abi("C"), options(nostack))
+            }
+            Conduit::Hvc => {
+                asm!("hvc #0", inout("x0") result, inout("x1") args[0] => _, inout("x2") args[1] => _,
+                inout("x3") args[2] => _, clobber_abi("C"), options(nostack))
+            }
         }
     }
     result as i64

@@ -74,7 +74,8 @@ pub fn find_redistributors(region: Region<Pa>, mpidrs: impl Iterator<Item = u64>
     let mut offset = 0;
     while offset < region.size() {
         let frame = |at: u64| Region::new(Pa::new(region.start().raw() + offset + at), 0x1_0000);
-        let first_page = |at: u64| frame(at).and_then(|frame| Region::new(frame.start(), PAGE_SIZE)).and_then(Mmio::map);
+        let first_page =
+            |at: u64| frame(at).and_then(|frame| Region::new(frame.start(), PAGE_SIZE)).and_then(Mmio::map);
         let Some(control) = first_page(0) else { return false };
         let typer = control.read64(GICR_TYPER);
         let cpu = mpidrs.clone().position(|mpidr| affinity_value(mpidr) == typer >> 32);
@@ -249,7 +250,7 @@ pub fn configure(intid: IntId, trigger: Trigger) {
     registers.write32(GICD_ICFGR + 4 * word, value | edge);
 }
 
-/// Encodes ICH_LR<n>_EL2 (IHI 0069, 12.4.7).
+/// Encodes `ICH_LR<n>_EL2` (IHI 0069, 12.4.7).
 fn encode(entry: ListRegister) -> u64 {
     let intid = u64::from(entry.intid.raw());
     let state = u64::from(entry.active) << 63 | u64::from(entry.pending) << 62;

@@ -4,7 +4,10 @@
 //! facts make it sound; what a caller must guarantee is in the contract of an `unsafe fn`.
 #![no_std]
 #![cfg(target_os = "none")]
-#![expect(unsafe_code, reason = "system registers, translation tables, vectors and device registers have no safe form")]
+#![expect(
+    unsafe_code,
+    reason = "system registers, translation tables, vectors and device registers have no safe form"
+)]
 
 extern crate alloc;
 

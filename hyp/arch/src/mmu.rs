@@ -118,7 +118,9 @@ impl Mmio {
         assert!(offset + 4 <= self.size);
         let value: u32;
         // SAFETY: the address is in the mapped region. A plain `ldr` carries a syndrome, should a hypervisor run below.
-        unsafe { asm!("ldr {0:w}, [{1}]", out(reg) value, in(reg) self.base.add(offset), options(nostack, preserves_flags)) };
+        unsafe {
+            asm!("ldr {0:w}, [{1}]", out(reg) value, in(reg) self.base.add(offset), options(nostack, preserves_flags))
+        };
         value
     }
 
@@ -127,7 +129,9 @@ impl Mmio {
     pub fn write32(&self, offset: usize, value: u32) {
         assert!(offset + 4 <= self.size);
         // SAFETY: the address is in the mapped region, which no Rust object shares.
-        unsafe { asm!("str {0:w}, [{1}]", in(reg) value, in(reg) self.base.add(offset), options(nostack, preserves_flags)) };
+        unsafe {
+            asm!("str {0:w}, [{1}]", in(reg) value, in(reg) self.base.add(offset), options(nostack, preserves_flags))
+        };
     }
 
     /// Reads the 64-bit register at `offset`.
@@ -137,7 +141,9 @@ impl Mmio {
         assert!(offset + 8 <= self.size);
         let value: u64;
         // SAFETY: as in `read32`.
-        unsafe { asm!("ldr {0}, [{1}]", out(reg) value, in(reg) self.base.add(offset), options(nostack, preserves_flags)) };
+        unsafe {
+            asm!("ldr {0}, [{1}]", out(reg) value, in(reg) self.base.add(offset), options(nostack, preserves_flags))
+        };
         value
     }
 
@@ -146,7 +152,9 @@ impl Mmio {
     pub fn write64(&self, offset: usize, value: u64) {
         assert!(offset + 8 <= self.size);
         // SAFETY: as in `write32`.
-        unsafe { asm!("str {0}, [{1}]", in(reg) value, in(reg) self.base.add(offset), options(nostack, preserves_flags)) };
+        unsafe {
+            asm!("str {0}, [{1}]", in(reg) value, in(reg) self.base.add(offset), options(nostack, preserves_flags))
+        };
     }
 }
 

@@ -27,17 +27,15 @@ struct All([PerCpu; MAX_CPUS]);
 // SAFETY: `install` hands each element to one CPU only; nothing else refers to them.
 unsafe impl Sync for All {}
 
-static PER_CPU: All = All(
-    [const {
-        PerCpu {
-            timer_list_register: Cell::new(0),
-            partition: Cell::new(0),
-            cpu: Cell::new(0),
-            has_window: Cell::new(false),
-            assigned: Cell::new(false),
-        }
-    }; MAX_CPUS],
-);
+static PER_CPU: All = All([const {
+    PerCpu {
+        timer_list_register: Cell::new(0),
+        partition: Cell::new(0),
+        cpu: Cell::new(0),
+        has_window: Cell::new(false),
+        assigned: Cell::new(false),
+    }
+}; MAX_CPUS]);
 
 /// Affinity of the CPU that calls, as a device tree's `reg` has it.
 #[must_use]

@@ -109,7 +109,9 @@ pub fn send(source: usize, urgent: bool) {
     let Some(console) = console() else { return };
     for _ in 0..2 {
         if let Some(mut locked) = console.try_lock() {
-            if !(urgent || locked.last == b'\n' || locked.source == Some(source)) || locked.pump(system(), source, BURST) {
+            if !(urgent || locked.last == b'\n' || locked.source == Some(source))
+                || locked.pump(system(), source, BURST)
+            {
                 locked.uart.set_transmit_interrupt(true);
             }
             break;
@@ -158,7 +160,9 @@ impl Console {
             }
             let byte = match source.checked_sub(1) {
                 None => LOG.lock().pop_front(),
-                Some(partition) => system.and_then(|system| system.partition(partition)).and_then(|p| p.next_byte()),
+                Some(partition) => {
+                    system.and_then(|system| system.partition(partition)).and_then(|p| p.next_byte())
+                }
             };
             let Some(byte) = byte else { return false };
             if self.source != Some(source) {
@@ -200,7 +204,10 @@ pub fn start_input(system: &System) {
 fn next_focus(system: &System, focus: usize) -> usize {
     let count = system.partitions.len();
     let after = focus.wrapping_add(1);
-    (after..count).chain(0..after.min(count)).find(|&n| system.partitions[n].has_console()).unwrap_or(usize::MAX)
+    (after..count)
+        .chain(0..after.min(count))
+        .find(|&n| system.partitions[n].has_console())
+        .unwrap_or(usize::MAX)
 }
 
 /// The console's interrupt.

@@ -20,7 +20,9 @@ fn for_each_piece(
 ) -> bool {
     let mut done = 0;
     while done < size {
-        let Some(rest) = ipa.checked_add(done).and_then(|ipa| partition.plan.locate(ipa)) else { return false };
+        let Some(rest) = ipa.checked_add(done).and_then(|ipa| partition.plan.locate(ipa)) else {
+            return false;
+        };
         let to_block_end = BLOCK_2M - (rest.start().raw() & (BLOCK_2M - 1));
         let piece = rest.size().min(to_block_end).min(size - done);
         let Some(region) = Region::<Pa>::new(rest.start(), piece) else { return false };
@@ -37,7 +39,12 @@ fn for_each_piece(
 ///
 /// # Errors
 /// Says what cannot be loaded.
-pub fn load(system: &System, partition: &Partition, window: &mut Window, again: bool) -> Result<(), &'static str> {
+pub fn load(
+    system: &System,
+    partition: &Partition,
+    window: &mut Window,
+    again: bool,
+) -> Result<(), &'static str> {
     if again {
         // The guest before wrote through its caches; the next one starts without. What is still dirty would be
         // written over its memory later (Arm ARM DDI 0487, B2.8).

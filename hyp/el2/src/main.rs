@@ -51,19 +51,25 @@ extern "C" fn boot_main(tree: u64, image: u64) -> ! {
     if let Some(registers) = platform.uart.and_then(|uart| Mmio::map(uart.registers)) {
         console::init(registers);
     }
-    let name = Board::find(&BOARDS, board.root().compatible()).map_or("an unknown board, as its device tree says", |b| b.title);
+    let name = Board::find(&BOARDS, board.root().compatible())
+        .map_or("an unknown board, as its device tree says", |b| b.title);
     println!("bulkhead {VERSION} on {name}");
     let hypervisor = Region::new(Pa::new(image), bulkhead_arch::layout::FOOTPRINT);
     let tree_region = Region::new(Pa::new(tree), firmware.len() as u64);
     let initrd = initrd(board);
-    for (region, holder) in [(hypervisor, "the hypervisor"), (tree_region, "the firmware's tree"), (initrd, "the bundle")] {
+    for (region, holder) in
+        [(hypervisor, "the hypervisor"), (tree_region, "the firmware's tree"), (initrd, "the bundle")]
+    {
         if let Some(region) = region {
             platform.reserved.push(Reservation { region, holder });
         }
     }
     let platform: &'static Platform<'static> = Box::leak(Box::new(platform));
     let Some(bundle) = initrd.and_then(mmu::map_firmware_data) else {
-        refuse(conduit, &[&"/chosen: there is no bundle; hand it over as the initrd (linux,initrd-start, -end)"])
+        refuse(
+            conduit,
+            &[&"/chosen: there is no bundle; hand it over as the initrd (linux,initrd-start, -end)"],
+        )
     };
     let bundle = match Bundle::new(bundle) {
         Ok(bundle) => bundle,
@@ -80,7 +86,10 @@ extern "C" fn boot_main(tree: u64, image: u64) -> ! {
         println!("partition {number} {}: cpus {}, {} MiB", partition.name, List(&partition.cpus), size >> 20);
     }
     console::flush();
-    if platform.uart.is_some_and(|uart| system.partitions.iter().any(|partition| partition.owns(uart.registers.start()))) {
+    if platform
+        .uart
+        .is_some_and(|uart| system.partitions.iter().any(|partition| partition.owns(uart.registers.start())))
+    {
         console::give_away();
     }
     if let Some(intid) = system.console_interrupt {
@@ -121,9 +130,11 @@ struct List<'a>(&'a [usize]);
 
 impl core::fmt::Display for List<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        self.0.iter().enumerate().try_for_each(|(n, cpu)| {
-            if n == 0 { write!(f, "{cpu}") } else { write!(f, " {cpu}") }
-        })
+        self.0.iter().enumerate().try_for_each(
+            |(n, cpu)| {
+                if n == 0 { write!(f, "{cpu}") } else { write!(f, " {cpu}") }
+            },
+        )
     }
 }
 
@@ -173,7 +184,8 @@ fn plan(
 /// Maps the GIC, makes every CPU's redistributor known, and returns the number of the CPU that boots.
 fn bring_up_interrupts(platform: &Platform<'_>) -> usize {
     let conduit = platform.psci;
-    let (Gic::V3 { distributor, redistributors }, true) = (&platform.gic, guest::has_gic_system_registers()) else {
+    let (Gic::V3 { distributor, redistributors }, true) = (&platform.gic, guest::has_gic_system_registers())
+    else {
         refuse(conduit, &[&format_args!("{}: this GIC is no GICv3", platform.gic_path)]);
     };
     let Some(registers) = Mmio::map(*distributor) else {

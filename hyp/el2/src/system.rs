@@ -125,8 +125,12 @@ impl Partition {
         }
         bulkhead_arch::barrier::complete_stores();
 
-        let Gic::V3 { distributor, redistributors } = &platform.gic else { return Err("this GIC is no GICv3") };
-        let at = |pa: Pa, size| Region::new(Ipa::new(pa.raw()), size).ok_or("the GIC's frames leave the address space");
+        let Gic::V3 { distributor, redistributors } = &platform.gic else {
+            return Err("this GIC is no GICv3");
+        };
+        let at = |pa: Pa, size| {
+            Region::new(Ipa::new(pa.raw()), size).ok_or("the GIC's frames leave the address space")
+        };
         let first = redistributors.first().ok_or("the GIC has no redistributors")?;
         let devices = EmulatedDevices {
             distributor: at(distributor.start(), distributor.size())?,
@@ -161,7 +165,10 @@ impl Partition {
 
     /// Whether it owns a device with registers at `pa`.
     pub fn owns(&self, pa: Pa) -> bool {
-        self.plan.devices.iter().any(|device| Region::new(device.pa, device.size).is_some_and(|region| region.contains(pa)))
+        self.plan
+            .devices
+            .iter()
+            .any(|device| Region::new(device.pa, device.size).is_some_and(|region| region.contains(pa)))
     }
 
     /// Whether it has an emulated console.

@@ -112,8 +112,11 @@ fn data_abort<S: System>(system: &mut S, abort: DataAbort, registers: &mut Regis
         return Action::Advance;
     }
     let Some(access) = abort.access else { return unowned };
-    let direction =
-        if abort.write { Direction::Store(access.truncate(registers.get(access.register))) } else { Direction::Load };
+    let direction = if abort.write {
+        Direction::Store(access.truncate(registers.get(access.register)))
+    } else {
+        Direction::Load
+    };
     match device.access(system, access.size, direction) {
         Access::Retry => Action::Resume,
         Access::Value(value) => {
@@ -158,7 +161,8 @@ impl Device {
                 system.with_vgic(|vgic, machine| vgic.read_redistributor(machine, vcpu, offset, size))
             }
             (Self::Redistributors(offset), Direction::Store(value)) => {
-                system.with_vgic(|vgic, machine| vgic.write_redistributor(machine, vcpu, offset, size, value));
+                system
+                    .with_vgic(|vgic, machine| vgic.write_redistributor(machine, vcpu, offset, size, value));
                 Access::Value(0)
             }
             (Self::Uart(offset), direction) => Access::Value(system.access_uart(offset, direction)),
@@ -166,7 +170,11 @@ impl Device {
     }
 }
 
-fn system_register<S: System>(system: &mut S, access: SystemRegisterAccess, registers: &mut Registers) -> Action {
+fn system_register<S: System>(
+    system: &mut S,
+    access: SystemRegisterAccess,
+    registers: &mut Registers,
+) -> Action {
     let vcpu = system.vcpu();
     let value = registers.get(access.rt);
     match (access.register, access.read) {
@@ -187,7 +195,9 @@ fn system_register<S: System>(system: &mut S, access: SystemRegisterAccess, regi
         (SystemRegister::ACTLR, true) => registers.set(access.rt, 0),
         (SystemRegister::ICC_SRE | SystemRegister::ACTLR, false) => {}
         (register, true) => {
-            let Some((crm, op2)) = register.id_register() else { return Action::Inject(Exception::Undefined) };
+            let Some((crm, op2)) = register.id_register() else {
+                return Action::Inject(Exception::Undefined);
+            };
             let value = crate::vcpu::id_register(crm, op2, system.id_register(crm, op2));
             registers.set(access.rt, value);
         }
@@ -217,7 +227,9 @@ fn service_call<S: System>(system: &mut S, immediate: u16, registers: &mut Regis
                 hypercall::REVISION_MAJOR.into()
             }
             smccc::SMCCC_VERSION => smccc::VERSION_1_1.into(),
-            smccc::SMCCC_ARCH_FEATURES => architecture_feature(arguments.first().copied().unwrap_or(0) as u32),
+            smccc::SMCCC_ARCH_FEATURES => {
+                architecture_feature(arguments.first().copied().unwrap_or(0) as u32)
+            }
             function if smccc::owner(function) == smccc::OWNER_STANDARD => {
                 let (result, next) = power_call(system, function, arguments, action);
                 action = next;
@@ -246,7 +258,9 @@ fn power_call<S: System>(system: &mut S, function: u32, arguments: [u64; 3], don
         arguments[1]
     });
     let entry_is_memory = system.is_memory(entry);
-    match system.with_lifecycle(|lifecycle| crate::psci::call(lifecycle, function, arguments, |_| entry_is_memory)) {
+    match system
+        .with_lifecycle(|lifecycle| crate::psci::call(lifecycle, function, arguments, |_| entry_is_memory))
+    {
         Outcome::Return(result) => (result, done),
         Outcome::Started(target) => {
             system.kick(target);

@@ -77,7 +77,10 @@ impl Lifecycle {
     /// A partition of `vcpus` vCPUs that has yet to be loaded.
     #[must_use]
     pub fn new(vcpus: usize) -> Self {
-        Self { phase: Phase::Loading, vcpus: core::iter::repeat_n(Power::Off, vcpus.min(MAX_VCPUS)).collect() }
+        Self {
+            phase: Phase::Loading,
+            vcpus: core::iter::repeat_n(Power::Off, vcpus.min(MAX_VCPUS)).collect(),
+        }
     }
 
     /// What the CPU of `vcpu`, which runs no guest, is to do.

@@ -339,8 +339,7 @@ fn draft_memory(reader: &mut Reader<'_, '_>) -> Vec<Range> {
     let mut ranges = Vec::new();
     for (index, &[start, size]) in pairs.iter().take(MAX_RANGES).enumerate() {
         if (start | size) & PAGE_SIZE.wrapping_sub(1) != 0 {
-            let message =
-                text!("memory {start:#x} of size {size:#x} must be in multiples of 4 KiB (0x1000)");
+            let message = text!("memory {start:#x} of size {size:#x} must be in multiples of 4 KiB (0x1000)");
             reader.findings.push(node, message);
         }
         let region = Region::new(Ipa::new(start), size).filter(|region| region.last().raw() >> IPA_BITS == 0);

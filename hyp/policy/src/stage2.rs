@@ -259,7 +259,10 @@ mod tests {
         let mut pool = vec![Table::EMPTY; 16];
         let mut tables = Stage2::new(&mut pool, Pa::new(0)).unwrap();
         tables.map(Ipa::new(0x20_0000), Pa::new(0), 0x20_0000, Kind::Memory).unwrap();
-        assert_eq!(tables.map(Ipa::new(0x20_1000), Pa::new(0), 0x1000, Kind::Memory), Err(Error::AlreadyMapped));
+        assert_eq!(
+            tables.map(Ipa::new(0x20_1000), Pa::new(0), 0x1000, Kind::Memory),
+            Err(Error::AlreadyMapped)
+        );
         tables.map(Ipa::new(0x1000), Pa::new(0), 0x1000, Kind::Memory).unwrap();
         assert_eq!(tables.map(Ipa::new(0), Pa::new(0), 0x20_0000, Kind::Memory), Err(Error::AlreadyMapped));
     }
@@ -268,9 +271,15 @@ mod tests {
     fn bad_ranges_are_refused() {
         let mut pool = vec![Table::EMPTY; 4];
         let mut tables = Stage2::new(&mut pool, Pa::new(0)).unwrap();
-        for (ipa, pa, size) in
-            [(1, 0, 0x1000), (0, 1, 0x1000), (0, 0, 1), (0, 0, 0), (1 << 39, 0, 0x1000), (0, 1 << 48, 0x1000), (0x1000, 0, !0xfff)]
-        {
+        for (ipa, pa, size) in [
+            (1, 0, 0x1000),
+            (0, 1, 0x1000),
+            (0, 0, 1),
+            (0, 0, 0),
+            (1 << 39, 0, 0x1000),
+            (0, 1 << 48, 0x1000),
+            (0x1000, 0, !0xfff),
+        ] {
             assert_eq!(tables.map(Ipa::new(ipa), Pa::new(pa), size, Kind::Memory), Err(Error::BadRange));
         }
     }

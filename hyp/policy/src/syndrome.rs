@@ -185,7 +185,9 @@ mod tests {
     fn a_load_is_located_and_extended() {
         // ldrsb w7, [x1]: ISV, byte, SSE, SRT 7, translation fault level 3.
         let esr = (0x24 << 26) | (1 << 25) | (1 << 24) | (1 << 21) | (7 << 16) | 0x07;
-        let Exit::DataAbort(abort) = decode(esr, 0xffff_0000_0900_0018, 0x0000_0900_0000 >> 8) else { panic!() };
+        let Exit::DataAbort(abort) = decode(esr, 0xffff_0000_0900_0018, 0x0000_0900_0000 >> 8) else {
+            panic!()
+        };
         assert_eq!(abort.ipa, Some(Ipa::new(0x0900_0018)));
         let access = abort.access.unwrap();
         assert_eq!((access.size, access.register), (1, 7));

@@ -245,7 +245,10 @@ mod tests {
     #[test]
     fn it_identifies_itself() {
         let mut uart = Vpl011::new();
-        assert_eq!((uart.read(0xfe0), uart.read(0xfe4), uart.read(0xff0), uart.read(0xffc)), (0x11, 0x10, 0x0d, 0xb1));
+        assert_eq!(
+            (uart.read(0xfe0), uart.read(0xfe4), uart.read(0xff0), uart.read(0xffc)),
+            (0x11, 0x10, 0x0d, 0xb1)
+        );
         assert_eq!(uart.read(0xfff), 0xb1);
         assert_eq!(uart.read(0x4c), 0);
     }

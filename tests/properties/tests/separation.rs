@@ -48,8 +48,12 @@ fn memory() -> impl Strategy<Value = Vec<(u64, u64, Option<u64>)>> {
 fn partition() -> impl Strategy<Value = Random> {
     let cpus = prop::collection::vec(0..4_u32, 1..3);
     let devices = prop_oneof![4 => Just(Vec::new()), 1 => prop::collection::vec(0..DEVICES.len(), 1..3)];
-    (cpus, memory(), any::<bool>(), devices)
-        .prop_map(|(cpus, memory, console, devices)| Random { cpus, memory, console, devices })
+    (cpus, memory(), any::<bool>(), devices).prop_map(|(cpus, memory, console, devices)| Random {
+        cpus,
+        memory,
+        console,
+        devices,
+    })
 }
 
 fn property(name: &str, value: &[u8]) -> DeviceTreeProperty {
@@ -77,7 +81,12 @@ fn compile(partitions: &[Random]) -> Vec<u8> {
             node = node.property(property("console", b"pl011\0"));
         }
         if !random.devices.is_empty() {
-            let names = random.devices.iter().flat_map(|&n| [DEVICES[n].as_bytes(), b"\0"]).collect::<Vec<_>>().concat();
+            let names = random
+                .devices
+                .iter()
+                .flat_map(|&n| [DEVICES[n].as_bytes(), b"\0"])
+                .collect::<Vec<_>>()
+                .concat();
             node = node.property(property("access", &names));
         }
         all = all.child(node.build());
@@ -224,7 +233,12 @@ proptest! {
 /// The properties above would hold of a check that refuses everything.
 #[test]
 fn some_random_manifests_are_accepted() {
-    let simple = |cpu, devices| Random { cpus: vec![cpu], memory: vec![(0x4000_0000, 0x800_0000, None)], console: false, devices };
+    let simple = |cpu, devices| Random {
+        cpus: vec![cpu],
+        memory: vec![(0x4000_0000, 0x800_0000, None)],
+        console: false,
+        devices,
+    };
     assert!(check(&[simple(0, vec![]), simple(1, vec![0]), simple(3, vec![1])], |plan, _| {
         assert_eq!(plan.partitions.len(), 3);
         assert_eq!(plan.partitions[1].devices.len(), 1);

@@ -233,8 +233,7 @@ fn interrupts<'a>(
                 let owner = claims.iter().find(has).map(|claim| claim.partition);
                 if owner != Some(claim.partition) {
                     let controller = controller.path();
-                    let message =
-                        text!("{path} interrupts through {controller}; give both to one partition");
+                    let message = text!("{path} interrupts through {controller}; give both to one partition");
                     findings.push(partition, message);
                 }
                 continue;
@@ -244,8 +243,7 @@ fn interrupts<'a>(
                 _ => None,
             };
             let Some((intid, trigger)) = spi else {
-                let message =
-                    text!("{path} has an interrupt that is no SPI, so no one partition can own it");
+                let message = text!("{path} has an interrupt that is no SPI, so no one partition can own it");
                 findings.push(partition, message);
                 continue;
             };

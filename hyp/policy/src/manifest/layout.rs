@@ -98,7 +98,8 @@ fn place_kernel<'a>(
         return Err(text!("kernel {quoted} {hint}"));
     }
     let file_size = data.len() as u64;
-    let whole = |ipa, memory_size| Segment { payload: name, offset: 0, file_size, ipa, memory_size, zeroed: false };
+    let whole =
+        |ipa, memory_size| Segment { payload: name, offset: 0, file_size, ipa, memory_size, zeroed: false };
     let load_address = draft.load_address.map(Ipa::new);
     let mut segments = Vec::new();
     let entry = match image {
@@ -129,9 +130,7 @@ fn place_kernel<'a>(
         }
         Image::Elf(elf) => {
             if load_address.is_some() {
-                return Err(text!(
-                    "load-address has no use: kernel {quoted} is ELF and says where it goes"
-                ));
+                return Err(text!("load-address has no use: kernel {quoted} is ELF and says where it goes"));
             }
             segments.extend(elf.segments.iter().map(|segment| Segment {
                 payload: name,
@@ -183,7 +182,8 @@ fn place_high(draft: &Draft<'_>, occupied: &[Region<Ipa>], size: u64) -> Option<
             let mut start = top.checked_sub(size)? & !PAGE_SIZE.wrapping_sub(1);
             if let (DTB_SPACE, Some(pa)) = (size, range.pa) {
                 // The tree is written through a view of one 2 MiB block of the machine's memory.
-                let within = start.wrapping_sub(range.ipa.start().raw()).wrapping_add(pa.raw()) & BLOCK_2M.wrapping_sub(1);
+                let within = start.wrapping_sub(range.ipa.start().raw()).wrapping_add(pa.raw())
+                    & BLOCK_2M.wrapping_sub(1);
                 start = start.checked_sub(within.saturating_add(size).saturating_sub(BLOCK_2M))?;
             }
             let place = Region::new(Ipa::new(start), size).filter(|&place| range.ipa.encloses(place))?;

@@ -3,8 +3,8 @@
 //! `tests/manifests` holds one manifest a fault, named after it; each says in its first lines what is found.
 
 use alloc::collections::BTreeMap;
-use std::format;
 use std::boxed::Box;
+use std::format;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::string::{String, ToString};

@@ -39,12 +39,16 @@ pub(super) enum BankRegister {
     /// Priorities from this bit on.
     Priority(usize),
     /// Triggers of the upper or lower 16.
-    Config { upper: bool },
+    Config {
+        upper: bool,
+    },
 }
 
 /// The bank register at `offset`, and the word of interrupts it is for.
 pub(super) fn decode(offset: u64) -> Option<(BankRegister, usize)> {
-    use BankRegister::{ClearActive, ClearEnable, ClearPending, Config, Group, Priority, SetActive, SetEnable, SetPending};
+    use BankRegister::{
+        ClearActive, ClearEnable, ClearPending, Config, Group, Priority, SetActive, SetEnable, SetPending,
+    };
     let word = (offset >> 2) as usize & 0x1f;
     Some(match offset {
         0x080..0x100 => (Group, word),
@@ -71,7 +75,13 @@ pub(super) enum BankId {
 
 impl Vgic {
     /// A read of `size` bytes at `offset` into the distributor's frame by `vcpu`.
-    pub fn read_distributor<M: Machine>(&mut self, machine: &mut M, vcpu: usize, offset: u64, size: u64) -> Access {
+    pub fn read_distributor<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        vcpu: usize,
+        offset: u64,
+        size: u64,
+    ) -> Access {
         if let Some((register, word)) = decode(offset) {
             let Some(index) = word.checked_sub(1) else { return Access::Value(0) };
             return self.read_bank(machine, vcpu, BankId::Shared(index), register, size);
@@ -228,7 +238,9 @@ impl Vgic {
             ClearActive, ClearEnable, ClearPending, Config, Group, Priority, SetActive, SetEnable, SetPending,
         };
         let owner = if let BankId::Private(owner) = id { owner } else { vcpu };
-        if matches!(register, SetPending | ClearPending | SetActive | ClearActive) && id == BankId::Private(vcpu) {
+        if matches!(register, SetPending | ClearPending | SetActive | ClearActive)
+            && id == BankId::Private(vcpu)
+        {
             // This CPU can make its bank exact at once.
             self.unload(machine, vcpu);
         }
@@ -242,7 +254,8 @@ impl Vgic {
             (SetEnable, 4) => {
                 let changed = value & !bank.enabled;
                 bank.enabled |= changed;
-                let (word, hardware, ready) = (bank.word(), bank.hardware & changed, bank.pending() & changed);
+                let (word, hardware, ready) =
+                    (bank.word(), bank.hardware & changed, bank.pending() & changed);
                 if hardware != 0 {
                     machine.set_enabled(owner, word, hardware, true);
                 }
@@ -324,7 +337,9 @@ impl Vgic {
         if let (Config { upper }, 4) = (register, size) {
             self.write_config(id, upper, value);
         }
-        if matches!(register, SetPending | ClearPending | SetActive | ClearActive) && id == BankId::Private(vcpu) {
+        if matches!(register, SetPending | ClearPending | SetActive | ClearActive)
+            && id == BankId::Private(vcpu)
+        {
             self.fill(machine, vcpu);
         }
     }
@@ -357,7 +372,9 @@ impl Vgic {
                 let maybe = bank.resident | timer;
                 if maybe & which == 0 { 0 } else { mask(owner) }
             }
-            BankId::Shared(_) => bits(bank.resident & which).fold(0, |homes, bit| homes | mask(bank.home_of(bit))),
+            BankId::Shared(_) => {
+                bits(bank.resident & which).fold(0, |homes, bit| homes | mask(bank.home_of(bit)))
+            }
         }
     }
 

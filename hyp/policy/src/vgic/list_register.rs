@@ -2,7 +2,7 @@
 
 use crate::irq::IntId;
 
-/// One virtual interrupt offered to a vCPU (IHI 0069, ICH_LR<n>_EL2; IHI 0048, GICH_LRn).
+/// One virtual interrupt offered to a vCPU (IHI 0069, `ICH_LR<n>_EL2`; IHI 0048, `GICH_LRn`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ListRegister {
     /// The virtual INTID, and the physical one where `hardware` is set: they are the same here.

@@ -218,7 +218,13 @@ impl Vgic {
 
     /// The line of an emulated device rises or falls. `current` is the vCPU of this partition that this CPU
     /// runs, if any.
-    pub fn set_line<M: Machine>(&mut self, machine: &mut M, current: Option<usize>, intid: IntId, level: bool) {
+    pub fn set_line<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        current: Option<usize>,
+        intid: IntId,
+        level: bool,
+    ) {
         let Some((bank, bit)) = self.shared_bit(intid) else { return };
         let was = bank.line & mask(bit) != 0;
         if was == level {
@@ -588,7 +594,9 @@ impl Vgic {
     /// An interrupt that is pended again while a list register holds it active waits in its bank until its end, which EL2 is to
     /// see. Pending and active at once in a list register, it would come next after its end, whatever waits by then.
     fn repend_resident<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
-        let Some((used, slots)) = self.vcpus.get(vcpu).map(|private| (private.used, private.slots)) else { return };
+        let Some((used, slots)) = self.vcpus.get(vcpu).map(|private| (private.used, private.slots)) else {
+            return;
+        };
         for n in bits(used) {
             let Some(slot) = slots.get(n).copied().flatten() else { continue };
             let Some((bank, bit)) = self.bank_bit(vcpu, slot.intid) else { continue };
@@ -610,7 +618,13 @@ impl Vgic {
     }
 
     /// A list register for `intid` that is free, leaving `spare` others free.
-    fn free_slot<M: Machine>(&mut self, machine: &mut M, vcpu: usize, intid: IntId, spare: u32) -> Option<usize> {
+    fn free_slot<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        vcpu: usize,
+        intid: IntId,
+        spare: u32,
+    ) -> Option<usize> {
         let used = self.vcpus.get(vcpu)?.used;
         let free = machine.empty_list_registers() & lists(machine) & !used;
         if intid == self.virtual_timer {

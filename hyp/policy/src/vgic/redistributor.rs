@@ -20,7 +20,13 @@ const WAKER_CHILDREN_ASLEEP: u32 = 1 << 2;
 
 impl Vgic {
     /// A read of `size` bytes by `vcpu` at `offset` into the run of redistributors.
-    pub fn read_redistributor<M: Machine>(&mut self, machine: &mut M, vcpu: usize, offset: u64, size: u64) -> Access {
+    pub fn read_redistributor<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        vcpu: usize,
+        offset: u64,
+        size: u64,
+    ) -> Access {
         let (owner, offset) = split(offset);
         let Some(private) = self.vcpus.get(owner) else { return Access::Value(0) };
         let typer = (u64::from(private.affinity) << 32)
@@ -34,7 +40,9 @@ impl Vgic {
             (WAKER, 4) if private.asleep => (WAKER_PROCESSOR_SLEEP | WAKER_CHILDREN_ASLEEP).into(),
             (PIDR2, 4) => PIDR2_VALUE.into(),
             (SGI_FRAME.., _) => match decode(offset & 0xffff) {
-                Some((register, 0)) => return self.read_bank(machine, vcpu, BankId::Private(owner), register, size),
+                Some((register, 0)) => {
+                    return self.read_bank(machine, vcpu, BankId::Private(owner), register, size);
+                }
                 _ => 0,
             },
             _ => 0,

@@ -75,9 +75,12 @@ impl Machine for Fake {
             assert!(value.pending || value.active);
             assert!(!(value.hardware && value.notify_end), "the EOI bit is part of the physical INTID");
             assert!(!(value.pending && value.active), "after its end it would come before what waits");
-            let twin = self.cpu().lists.iter().enumerate().any(|(m, other)| {
-                m != n && other.is_some_and(|other| other.intid == value.intid)
-            });
+            let twin = self
+                .cpu()
+                .lists
+                .iter()
+                .enumerate()
+                .any(|(m, other)| m != n && other.is_some_and(|other| other.intid == value.intid));
             assert!(!twin, "{} is in two list registers", value.intid);
         }
         self.cpu().lists[n] = value;
@@ -85,7 +88,11 @@ impl Machine for Fake {
     }
 
     fn empty_list_registers(&mut self) -> u32 {
-        self.cpu().lists.iter().enumerate().fold(0, |empty, (n, entry)| if entry.is_none() { empty | mask(n) } else { empty })
+        self.cpu()
+            .lists
+            .iter()
+            .enumerate()
+            .fold(0, |empty, (n, entry)| if entry.is_none() { empty | mask(n) } else { empty })
     }
 
     fn set_maintenance(&mut self, events: Maintenance) {
@@ -187,7 +194,8 @@ impl World {
             let mut quiet = true;
             for vcpu in 0..2 {
                 let cpu = &self.machine.cpus[vcpu];
-                let no_pending = cpu.lists.iter().all(|entry| entry.is_none_or(|entry| !entry.pending || entry.active));
+                let no_pending =
+                    cpu.lists.iter().all(|entry| entry.is_none_or(|entry| !entry.pending || entry.active));
                 let due = (cpu.maintenance.no_pending && no_pending)
                     || (cpu.maintenance.active_spilled && cpu.eoi_count != 0)
                     || cpu.ended != 0
@@ -253,7 +261,8 @@ impl World {
     fn fire(&mut self, vcpu: usize, intid: IntId) -> bool {
         self.machine.current = vcpu;
         let word = intid.raw() as usize / 32;
-        let enabled = if word == 0 { self.machine.cpus[vcpu].enabled } else { self.machine.enabled_spis[word] };
+        let enabled =
+            if word == 0 { self.machine.cpus[vcpu].enabled } else { self.machine.enabled_spis[word] };
         let key = self.machine.key(intid);
         if enabled & mask(intid.raw() as usize & 31) == 0 || !self.machine.active.insert(key) {
             return false;
@@ -296,7 +305,10 @@ impl World {
     fn end(&mut self, vcpu: usize) -> Option<IntId> {
         let (_, intid) = self.running[vcpu].pop()?;
         self.machine.current = vcpu;
-        let found = self.machine.cpus[vcpu].lists.iter().position(|entry| entry.is_some_and(|e| e.intid == intid && e.active));
+        let found = self.machine.cpus[vcpu]
+            .lists
+            .iter()
+            .position(|entry| entry.is_some_and(|e| e.intid == intid && e.active));
         match found {
             Some(n) => {
                 let entry = self.machine.cpus[vcpu].lists[n].take().expect("found");
