@@ -121,6 +121,7 @@ fn distributor() -> &'static Distributor {
     DISTRIBUTOR.get().expect("init_distributor comes first")
 }
 
+#[inline]
 fn redistributor(cpu: usize) -> &'static Redistributor {
     REDISTRIBUTORS[cpu].get().expect("init_cpu comes first")
 }
@@ -251,6 +252,7 @@ pub fn configure(intid: IntId, trigger: Trigger) {
 }
 
 /// Encodes `ICH_LR<n>_EL2` (IHI 0069, 12.4.7).
+#[inline(always)]
 fn encode(entry: ListRegister) -> u64 {
     let intid = u64::from(entry.intid.raw());
     let state = u64::from(entry.active) << 63 | u64::from(entry.pending) << 62;

@@ -116,6 +116,7 @@ impl Bank {
 
     /// Pending and not in a list register.
     #[must_use]
+    #[inline(always)]
     pub fn pending(&self) -> u32 {
         self.latched | (self.line & !self.edge)
     }
@@ -123,6 +124,7 @@ impl Bank {
     /// Interrupts that are enabled, themselves and by their group, `groups` being the two enables of GICD_CTLR (bit 0 group
     /// 0, bit 1 group 1).
     #[must_use]
+    #[inline(always)]
     pub fn enabled_in(&self, groups: u32) -> u32 {
         let group_enabled =
             if groups & 1 != 0 { !self.group1 } else { 0 } | if groups & 2 != 0 { self.group1 } else { 0 };
@@ -131,6 +133,7 @@ impl Bank {
 
     /// Pending interrupts that may go into a list register now.
     #[must_use]
+    #[inline(always)]
     pub fn deliverable(&self, groups: u32) -> u32 {
         self.pending() & self.enabled_in(groups) & !self.active & !self.resident
     }

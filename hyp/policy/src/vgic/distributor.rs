@@ -45,6 +45,7 @@ pub(super) enum BankRegister {
 }
 
 /// The bank register at `offset`, and the word of interrupts it is for.
+#[inline(always)]
 pub(super) fn decode(offset: u64) -> Option<(BankRegister, usize)> {
     use BankRegister::{
         ClearActive, ClearEnable, ClearPending, Config, Group, Priority, SetActive, SetEnable, SetPending,
