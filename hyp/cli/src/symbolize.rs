@@ -12,9 +12,6 @@ use crate::screen::Annotate;
 
 /// What a frame of the backtrace begins with.
 const FRAME: &str = "at 0x";
-/// What the faulting address stands behind.
-const FAULTING: &str = "ELR 0x";
-
 /// Says more about the lines of a fault's report: a function that looks at one line and returns those to be
 /// printed below it.
 ///
@@ -30,13 +27,9 @@ pub fn annotator(executable: &Path, root: &Path) -> Result<Annotate> {
     }))
 }
 
-/// The address within the instruction that a line of a fault's report is about.
+/// The address that a line of a fault's report is about: that of the instruction at fault, or of a call.
 fn address(line: &str) -> Option<u64> {
-    // A frame's address is where its call returns to, which may already be another line or function.
-    if let Some(at) = line.trim_start().strip_prefix(FRAME) {
-        return number(at)?.checked_sub(1);
-    }
-    number(&line[line.find(FAULTING)? + FAULTING.len()..])
+    number(line.trim_start().strip_prefix(FRAME)?)
 }
 
 fn number(digits: &str) -> Option<u64> {
@@ -50,12 +43,9 @@ mod tests {
 
     #[test]
     fn addresses_are_found() {
-        assert_eq!(address("  at 0x7fc0001234"), Some(0x7f_c000_1233));
+        assert_eq!(address("  at 0x7fc0001234"), Some(0x7f_c000_1234));
         assert_eq!(address("bulkhead | at 0x10"), None);
-        assert_eq!(
-            address("bulkhead: EL2 fault: vector 4, ESR 0x96000045, ELR 0x7fc0000100, FAR 0x0"),
-            Some(0x7f_c000_0100)
-        );
+        assert_eq!(address("bulkhead: EL2 fault: vector 4, ESR 0x86000005, ELR 0x1000, FAR 0x1000"), None);
         assert_eq!(address("partition rtos: off"), None);
     }
 }
