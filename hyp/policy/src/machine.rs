@@ -42,8 +42,8 @@ pub trait Machine {
     fn set_enabled(&mut self, vcpu: usize, word: usize, mask: u32, enabled: bool);
     /// Routes a physical SPI to the CPU of `vcpu`.
     fn route(&mut self, intid: IntId, vcpu: usize);
-    /// Deactivates a physical interrupt that this CPU, for a PPI, or any CPU acknowledged.
-    fn deactivate(&mut self, intid: IntId);
+    /// Deactivates a physical interrupt, a private one on the CPU of `vcpu`.
+    fn deactivate(&mut self, vcpu: usize, intid: IntId);
     /// Pending bits of the physical interrupts of `word`, those of word 0 on the CPU of `vcpu`.
     fn physical_pending(&mut self, vcpu: usize, word: usize) -> u32;
 }

@@ -293,7 +293,7 @@ impl Vgic {
                 bank.in_service &= !done;
                 for bit in bits(done) {
                     if let Some(intid) = self.bank(id).and_then(|bank| bank.intid(bit)) {
-                        machine.deactivate(intid);
+                        machine.deactivate(owner, intid);
                     }
                 }
                 self.recall_bits(machine, vcpu, id, value);

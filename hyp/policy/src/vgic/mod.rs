@@ -61,6 +61,8 @@ struct Slot {
     hardware: bool,
     /// Pending by a latched event rather than by the level of an emulated line.
     latched: bool,
+    /// EL2 is told of its end.
+    notify_end: bool,
 }
 
 /// How a register access ends.
@@ -136,78 +138,84 @@ impl Vgic {
         self.groups = 0;
         for bank in &mut self.shared {
             machine.set_enabled(0, bank.word(), bank.hardware, false);
-            for bit in bits(bank.hardware) {
-                if let Some(intid) = bank.intid(bit) {
-                    machine.deactivate(intid);
-                    machine.route(intid, 0);
-                }
+            for intid in bits(bank.hardware).filter_map(|bit| bank.intid(bit)) {
+                machine.deactivate(0, intid);
+                machine.route(intid, 0);
             }
             bank.reset();
         }
+        for vcpu in 0..self.vcpus.len() {
+            self.reset_private(machine, vcpu);
+        }
     }
 
-    /// Starts vCPU `vcpu` on this CPU with its private interrupts in reset state and its list registers empty.
+    /// The private interrupts of `vcpu`, which is off, as at reset.
+    fn reset_private<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
+        let Some(private) = self.vcpus.get_mut(vcpu) else { return };
+        machine.set_enabled(vcpu, 0, private.bank.hardware, false);
+        for intid in bits(private.bank.hardware).filter_map(|bit| private.bank.intid(bit)) {
+            machine.deactivate(vcpu, intid);
+        }
+        private.bank.reset();
+        private.inbox = 0;
+        private.inbox_shared = false;
+        private.asleep = true;
+    }
+
+    /// Starts vCPU `vcpu` on this CPU with its list registers empty. Its private interrupts are as its stop or the partition's reset
+    /// left them, and as others have programmed them since.
     pub fn start_vcpu<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
         let Some(private) = self.vcpus.get_mut(vcpu) else { return };
-        private.bank.reset();
         private.slots = [None; LIST_REGISTERS];
         private.used = 0;
         private.resync = false;
         private.awaiting = 0;
         private.asked = None;
         private.running = true;
-        private.asleep = true;
         private.maintenance = Maintenance::default();
         machine.set_maintenance(private.maintenance);
         for n in 0..machine.list_registers() {
             machine.write_list_register(n, None);
         }
-        machine.set_enabled(vcpu, 0, private.bank.hardware, false);
-        for bit in bits(private.bank.hardware) {
-            if let Some(intid) = private.bank.intid(bit) {
-                machine.deactivate(intid);
-            }
-        }
-        self.refill(machine, vcpu);
+        self.fill(machine, vcpu);
     }
 
-    /// Stops vCPU `vcpu` on this CPU: what its list registers held goes back to the banks, its private interrupts
-    /// are disabled.
+    /// Stops vCPU `vcpu` on this CPU: what its list registers held of SPIs goes back to the banks, its private interrupts lose
+    /// their state as in a power-down.
     pub fn stop_vcpu<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
         self.unload(machine, vcpu);
-        for word in 0..self.shared.len() {
-            let Some(bank) = self.shared.get_mut(word) else { continue };
+        for bank in &mut self.shared {
             // An interrupt that the vCPU took and never ended would stay active for ever.
             for bit in bits(bank.active) {
-                if bank.home_of(bit) == vcpu {
-                    bank.active &= !mask(bit);
-                    if bank.in_service & mask(bit) != 0 {
-                        bank.in_service &= !mask(bit);
-                        if let Some(intid) = bank.intid(bit) {
-                            machine.deactivate(intid);
-                        }
+                if bank.home_of(bit) != vcpu {
+                    continue;
+                }
+                bank.active &= !mask(bit);
+                if bank.in_service & !bank.latched & mask(bit) != 0 {
+                    bank.in_service &= !mask(bit);
+                    if let Some(intid) = bank.intid(bit) {
+                        machine.deactivate(vcpu, intid);
                     }
                 }
             }
         }
         machine.set_timer_list_register(None);
+        self.reset_private(machine, vcpu);
         if let Some(private) = self.vcpus.get_mut(vcpu) {
-            machine.set_enabled(vcpu, 0, private.bank.hardware, false);
-            private.asleep = true;
             private.running = false;
-            // Nobody may wait for a CPU that is off.
-            self.answer(vcpu);
         }
+        // Nobody may wait for a CPU that is off.
+        self.answer(vcpu);
     }
 
     /// A physical interrupt of the partition was acknowledged on the CPU of `vcpu` and its priority dropped.
     pub fn hardware_interrupt<M: Machine>(&mut self, machine: &mut M, vcpu: usize, intid: IntId) {
         let Some((bank, bit)) = self.bank_bit(vcpu, intid) else {
-            machine.deactivate(intid);
+            machine.deactivate(vcpu, intid);
             return;
         };
         if bank.hardware & mask(bit) == 0 {
-            machine.deactivate(intid);
+            machine.deactivate(vcpu, intid);
             return;
         }
         bank.latched |= mask(bit);
@@ -291,15 +299,21 @@ impl Vgic {
             }
             return;
         }
-        let ends = if maintenance.active_spilled { machine.take_eoi_count() } else { 0 };
-        for _ in 0..ends {
-            // EOIs arrive in order of priority: the highest-priority active interrupt without a list register.
-            let Some(intid) = self.spilled_active(vcpu).map(|(intid, _)| intid) else { break };
+        self.fill(machine, vcpu);
+    }
+
+    /// Ends what the guest has ended without a list register (ICH_HCR_EL2.EOIcount). EOIs arrive in order of priority, so each is for
+    /// the highest-priority active interrupt that has none.
+    fn absorb_ends<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
+        if !self.vcpus.get(vcpu).is_some_and(|private| private.maintenance.active_spilled) {
+            return;
+        }
+        for _ in 0..machine.take_eoi_count() {
+            let Some((intid, _)) = self.spilled_active(vcpu) else { break };
             if !machine.splits_deactivation() {
                 self.end(machine, vcpu, intid);
             }
         }
-        self.fill(machine, vcpu);
     }
 
     /// Takes everything out of this CPU's list registers into the banks, and fills them anew. Answers those
@@ -365,7 +379,11 @@ impl Vgic {
     /// Puts `intid`, which has just become pending, into a free list register of this CPU. While no maintenance event is asked for,
     /// nothing else waits, so it is the only candidate.
     fn place<M: Machine>(&mut self, machine: &mut M, vcpu: usize, intid: IntId) {
-        self.reap_all(machine, vcpu);
+        if self.reap_all(machine, vcpu) {
+            // The end of another interrupt was to be noticed: it may be due again.
+            self.fill(machine, vcpu);
+            return;
+        }
         let groups = self.groups;
         let empty = machine.empty_list_registers() & lists(machine) & !1;
         let alone = self.vcpus.get(vcpu).is_some_and(|private| private.maintenance == Maintenance::default());
@@ -414,7 +432,7 @@ impl Vgic {
             bank.active &= !mask(bit);
             if bank.in_service & mask(bit) != 0 && bank.latched & mask(bit) == 0 {
                 bank.in_service &= !mask(bit);
-                machine.deactivate(intid);
+                machine.deactivate(vcpu, intid);
             }
         }
     }
@@ -428,24 +446,27 @@ impl Vgic {
         if bank.in_service & !bank.latched & mask(bit) != 0 {
             bank.in_service &= !mask(bit);
             if !slot.hardware {
-                machine.deactivate(slot.intid);
+                machine.deactivate(vcpu, slot.intid);
             }
         }
     }
 
-    /// Notes which list registers the guest has emptied.
+    /// Notes which list registers the guest has emptied. True where EL2 asked to be told of such an end.
     #[inline]
-    fn reap_all<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
+    fn reap_all<M: Machine>(&mut self, machine: &mut M, vcpu: usize) -> bool {
         let used = self.vcpus.get(vcpu).map_or(0, |private| private.used);
+        let mut told = false;
         for n in bits(machine.empty_list_registers() & used) {
             if let Some(slot) = self.take_slot(vcpu, n) {
-                if !slot.hardware {
-                    // It may be asking for maintenance because of the end.
+                if slot.notify_end {
+                    // It asks for maintenance until it is cleared.
                     machine.write_list_register(n, None);
+                    told = true;
                 }
                 self.reap(machine, vcpu, slot);
             }
         }
+        told
     }
 
     fn take_slot(&mut self, vcpu: usize, n: usize) -> Option<Slot> {
@@ -465,6 +486,7 @@ impl Vgic {
 
     /// Takes everything out of this CPU's list registers into the banks.
     fn unload<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
+        self.absorb_ends(machine, vcpu);
         let timer = self.virtual_timer;
         if let Some((bank, bit)) = self.bank_bit(vcpu, timer) {
             bank.forget_residence(mask(bit));
@@ -506,7 +528,7 @@ impl Vgic {
         bank.cancel_pending &= !bit_mask;
         if bank.in_service & !bank.active & !bank.latched & bit_mask != 0 {
             bank.in_service &= !bit_mask;
-            machine.deactivate(entry.intid);
+            machine.deactivate(vcpu, entry.intid);
         }
         let target = bank.place_of(vcpu, bit);
         if bank.pending() & bit_mask != 0 && target != vcpu {
@@ -557,6 +579,7 @@ impl Vgic {
             private.inbox = 0;
             private.inbox_shared = false;
         }
+        self.absorb_ends(machine, vcpu);
         self.reap_all(machine, vcpu);
         self.repend_resident(machine, vcpu);
         let mut maintenance = Maintenance::default();
@@ -612,7 +635,7 @@ impl Vgic {
                 entry.hardware = false;
                 entry.notify_end = true;
                 machine.write_list_register(n, Some(entry));
-                self.set_slot(vcpu, n, Slot { hardware: false, ..slot });
+                self.set_slot(vcpu, n, Slot { hardware: false, notify_end: true, ..slot });
             }
         }
     }
@@ -645,7 +668,11 @@ impl Vgic {
         maintenance: &mut Maintenance,
     ) -> Option<usize> {
         if intid == self.virtual_timer {
-            return None;
+            // The short path filled its list register, and software pended it since: the bank is to know both.
+            let entry = machine.read_list_register(0)?;
+            machine.write_list_register(0, None);
+            self.take_back(machine, vcpu, entry, true);
+            return Some(0);
         }
         let mut pending: Option<(usize, ListRegister)> = None;
         let mut active: Option<(usize, ListRegister)> = None;
@@ -706,7 +733,7 @@ impl Vgic {
         }
         bank.resident |= bit_mask;
         bank.set_home(bit, vcpu);
-        self.set_slot(vcpu, n, Slot { intid, hardware, latched });
+        self.set_slot(vcpu, n, Slot { intid, hardware, latched, notify_end: entry.notify_end });
     }
 
     /// Tells the machine what its short path may do when the virtual timer fires.

@@ -124,9 +124,8 @@ impl Machine for Fake {
         self.routes.push((intid, vcpu));
     }
 
-    fn deactivate(&mut self, intid: IntId) {
-        let key = self.key(intid);
-        self.active.remove(&key);
+    fn deactivate(&mut self, vcpu: usize, intid: IntId) {
+        self.active.remove(&(if intid.is_private() { vcpu } else { 0 }, intid.raw()));
     }
 
     fn physical_pending(&mut self, _vcpu: usize, _word: usize) -> u32 {
@@ -527,6 +526,63 @@ fn a_stopped_vcpu_leaves_nothing_behind() {
     assert_eq!(world.read_private(0, 1, ISPENDR), 0);
     world.sgi(0, 0b10, 1);
     assert_eq!(world.machine.kicked, 0);
+}
+
+#[test]
+fn an_end_that_was_to_be_noticed_is_noticed_by_whoever_comes_first() {
+    let mut world = World::new();
+    world.vgic.set_line(&mut world.machine, None, UART, true);
+    world.settle();
+    assert_eq!(world.acknowledge(0), Some(UART));
+    // The guest ends it with the line still high; a kick comes before the maintenance interrupt.
+    let (_, intid) = world.running[0].pop().unwrap();
+    let n = world.machine.cpus[0].lists.iter().position(|e| e.is_some_and(|e| e.intid == intid)).unwrap();
+    world.machine.cpus[0].lists[n] = None;
+    world.machine.cpus[0].ended |= mask(n);
+    let (vgic, machine) = world.on(1);
+    vgic.send_sgi(machine, 1, 1 | 3 << 24, true);
+    world.settle();
+    assert_eq!((world.take(0), world.take(0)), (Some(IntId::sgi(3)), Some(UART)));
+}
+
+#[test]
+fn the_timer_of_another_cpu_is_deactivated_there() {
+    let mut world = World::new();
+    assert!(world.fire(0, PHYSICAL_TIMER) && world.fire(1, PHYSICAL_TIMER));
+    assert_eq!(world.acknowledge(0), Some(PHYSICAL_TIMER));
+    world.write_private(1, 0, ICACTIVER, mask(30));
+    assert_eq!(world.machine.active, BTreeSet::from([(1, 30)]));
+}
+
+#[test]
+fn the_timer_pended_by_another_cpu_while_active_comes_again() {
+    let mut world = World::new();
+    assert!(world.fire(0, TIMER));
+    assert_eq!(world.acknowledge(0), Some(TIMER));
+    world.write_private(1, 0, ISPENDR, mask(27));
+    assert_eq!(world.end(0), Some(TIMER));
+    assert_eq!((world.take(0), world.take(0)), (Some(TIMER), None));
+    assert!(world.machine.active.is_empty());
+    assert!(world.fire(0, TIMER));
+}
+
+#[test]
+fn what_waits_for_a_vcpu_is_there_when_it_starts() {
+    let mut world = World::new();
+    let (vgic, machine) = world.on(0);
+    vgic.write_distributor(machine, 0, GICD_IROUTER + 8 * 40, 8, 1);
+    world.settle();
+    let (vgic, machine) = world.on(0);
+    vgic.send_sgi(machine, 0, 0b10 | 1 << 24, true);
+    let (vgic, machine) = world.on(1);
+    vgic.stop_vcpu(machine, 1);
+    assert!(world.fire(0, SPI));
+    world.write_private(0, 1, IGROUPR, u32::MAX);
+    world.write_private(0, 1, ISENABLER, u32::MAX);
+    world.sgi(0, 0b10, 5);
+    let (vgic, machine) = world.on(1);
+    vgic.start_vcpu(machine, 1);
+    assert_eq!((world.take(1), world.take(1), world.take(1)), (Some(IntId::sgi(5)), Some(SPI), None));
 }
 
 #[test]
