@@ -27,17 +27,3 @@ pub fn publish_to_guest(bytes: &[u8]) {
     // SAFETY: as above; the barriers order the maintenance before what follows.
     unsafe { asm!("dsb sy", "ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) };
 }
-
-/// Cleans `bytes` to the point of coherency, for a reader whose caches are off.
-pub fn clean(bytes: &[u8]) {
-    let line = line_size();
-    let start = bytes.as_ptr() as usize;
-    let end = start + bytes.len();
-    let mut address = start & !(line - 1);
-    while address < end {
-        // SAFETY: cleaning keeps the contents of memory as every observer sees them.
-        unsafe { asm!("dc cvac, {}", in(reg) address, options(nostack, preserves_flags)) };
-        address += line;
-    }
-    crate::barrier::complete_all();
-}

@@ -1,10 +1,28 @@
 //! What is known about a fault of EL2 itself, for the last message.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use aarch64_cpu::registers::{ELR_EL2, ESR_EL2, FAR_EL2, Readable, SPSR_EL2};
 
 use bulkhead_policy::addr::PAGE_SIZE;
 
 use crate::boot::STACK;
+use crate::gic;
+
+static HALTED: AtomicBool = AtomicBool::new(false);
+
+/// Has every CPU stop at its next interrupt: none may go on under a hypervisor that has failed.
+pub fn halt_others() {
+    if !HALTED.swap(true, Ordering::SeqCst) {
+        gic::kick_all();
+    }
+}
+
+/// Whether a CPU that is kicked is to stop.
+#[must_use]
+pub fn is_halted() -> bool {
+    HALTED.load(Ordering::Relaxed)
+}
 
 /// The registers that say what happened.
 #[derive(Debug)]

@@ -29,7 +29,9 @@ const GICD_IROUTER: usize = 0x6000;
 const GICD_CTLR_ON: u32 = 0x13;
 const GICD_CTLR_RWP: u32 = 1 << 31;
 
+/// At the offset of GICD_CTLR.
 const GICR_CTLR: usize = 0x0000;
+const GICR_CTLR_RWP: u32 = 1 << 3;
 const GICR_TYPER: usize = 0x0008;
 const GICR_TYPER_VLPIS: u64 = 1 << 1;
 const GICR_TYPER_LAST: u64 = 1 << 4;
@@ -159,7 +161,7 @@ pub fn init_cpu(cpu: usize, maintenance: IntId) {
     for n in 0..8 {
         private.write32(GICD_IPRIORITYR + 4 * n, PRIORITY);
     }
-    while control.read32(GICR_CTLR) & (1 << 3) != 0 {}
+    while control.read32(GICR_CTLR) & GICR_CTLR_RWP != 0 {}
     private.write32(GICD_ISENABLER, 1 << KICK.raw() | 1 << maintenance.raw());
     // SAFETY: EL2's own interrupt registers; EL2 runs with interrupts masked.
     unsafe {
@@ -207,6 +209,27 @@ const ICH_HCR_EOI_COUNT: u64 = 0x1f << 27;
 #[must_use]
 pub fn acknowledge() -> u32 {
     read_sysreg!("S3_0_C12_C12_0") as u32
+}
+
+/// Ends an interrupt that nobody has a use for: an LPI or an extended INTID that firmware left enabled.
+pub fn discard(acknowledged: u32) {
+    // 1020 to 1023 say that nothing was acknowledged (IHI 0069, 2.2.1).
+    if acknowledged >= 1024 {
+        // SAFETY: ICC_EOIR1_EL1 and ICC_DIR_EL1 of the interrupt just acknowledged.
+        unsafe {
+            write_sysreg!("S3_0_C12_C12_1", u64::from(acknowledged));
+            write_sysreg!("S3_0_C12_C11_1", u64::from(acknowledged));
+        }
+    }
+}
+
+/// Kicks every CPU, for the last time.
+pub fn kick_all() {
+    for cpu in 0..REDISTRIBUTORS.len() {
+        if REDISTRIBUTORS[cpu].get().is_some() {
+            kick(cpu);
+        }
+    }
 }
 
 /// Drops the running priority that acknowledging `intid` raised.
@@ -384,6 +407,16 @@ impl Machine for GicMachine<'_> {
         let Some(registers) = self.bank(vcpu, word) else { return };
         let base = if enabled { GICD_ISENABLER } else { GICD_ICENABLER };
         registers.write32(base + 4 * word, mask);
+        if !enabled {
+            // The interrupt may come until this is done (IHI 0069, 12.9.4 and 12.11.2: RWP).
+            let control = if word == 0 {
+                self.cpus.get(vcpu).map(|&cpu| &redistributor(cpu).control)
+            } else {
+                Some(registers)
+            };
+            let pending = if word == 0 { GICR_CTLR_RWP } else { GICD_CTLR_RWP };
+            while control.is_some_and(|control| control.read32(GICD_CTLR) & pending != 0) {}
+        }
     }
 
     fn route(&mut self, intid: IntId, vcpu: usize) {
@@ -393,14 +426,10 @@ impl Machine for GicMachine<'_> {
         }
     }
 
-    fn deactivate(&mut self, intid: IntId) {
+    fn deactivate(&mut self, vcpu: usize, intid: IntId) {
         let word = intid.raw() as usize / 32;
         let mask = 1 << (intid.raw() % 32);
-        let registers = if word == 0 {
-            &redistributor(PerCpu::current().cpu()).private
-        } else {
-            &distributor().registers
-        };
+        let Some(registers) = self.bank(vcpu, word) else { return };
         registers.write32(GICD_ICACTIVER + 4 * word, mask);
     }
 

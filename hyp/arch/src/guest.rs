@@ -39,8 +39,14 @@ const API: u64 = 1 << 41;
 /// CPTR_EL2: FP and SIMD are the guest's; SVE, SME, trace and activity monitors trap (D19.2.34).
 const CPTR: u64 = 0x33ff | (1 << 20) | (1 << 30);
 
+/// MDCR_EL2: debug ROM address and OS lock registers trap (D19.3.17).
+const MDCR_TDRA: u64 = 1 << 11;
+const MDCR_TDOSA: u64 = 1 << 10;
+
 /// SCTLR_EL1 at reset: RES1 bits, everything off.
 const SCTLR_EL1_RESET: u64 = 0x30d0_0800;
+/// PSTATE.nRW: the guest was in AArch32, which only its EL0 can be.
+const PSTATE_AARCH32: u64 = 1 << 4;
 /// PSTATE at the first instruction: EL1h, all masked.
 const PSTATE_RESET: u64 = 0x3c5;
 
@@ -63,13 +69,11 @@ pub fn assign_cpu(tables: &'static Stage2<'static>, partition: usize, vcpu: usiz
         write_sysreg!("hstr_el2", 0);
         write_sysreg!("vpidr_el2", MIDR_EL1.get());
         write_sysreg!("vmpidr_el2", (1 << 31) | vcpu as u64);
-        // All counters of the PMU are the guest's (MDCR_EL2.HPMN); no debug exception goes to EL2.
-        let counters = if (read_sysreg!("id_aa64dfr0_el1") >> 8) & 0xf == 0 {
-            0
-        } else {
-            (read_sysreg!("pmcr_el0") >> 11) & 0x1f
-        };
-        write_sysreg!("mdcr_el2", counters);
+        // All counters of the PMU are the guest's (MDCR_EL2.HPMN); no debug exception goes to EL2. The OS lock is not the
+        // guest's: with it set, MDSCR_EL1 is a way to an external debugger's registers, which may halt EL2.
+        let counters = if has_pmu() { (read_sysreg!("pmcr_el0") >> 11) & 0x1f } else { 0 };
+        write_sysreg!("mdcr_el2", MDCR_TDRA | MDCR_TDOSA | counters);
+        write_sysreg!("oslar_el1", 0);
         // Fine-grained traps and HCRX_EL2 reset to unknown values where they exist.
         if (ID_AA64MMFR0_EL1.get() >> 56) & 0xf != 0 {
             write_sysreg!("S3_4_C1_C1_4", 0); // HFGRTR_EL2
@@ -108,7 +112,6 @@ fn invalidate_stage1_and_2() {
 /// exits returned when the vCPU left its guest. Only after [`assign_cpu`].
 pub fn run(entry: Ipa, context: u64) -> u64 {
     assert!(PerCpu::current().assigned.get());
-    invalidate_stage1_and_2();
     // SAFETY: EL1 and EL0 registers of a CPU whose vCPU is off.
     unsafe {
         write_sysreg!("hcr_el2", HCR);
@@ -141,7 +144,11 @@ pub fn run(entry: Ipa, context: u64) -> u64 {
         write_sysreg!("cntv_cval_el0", 0);
         write_sysreg!("cntp_cval_el0", 0);
         write_sysreg!("mdscr_el1", 0);
-        if (read_sysreg!("id_aa64dfr0_el1") >> 8) & 0xf != 0 {
+        if (ID_AA64PFR0_EL1.get() >> 28) & 0xf != 0 {
+            write_sysreg!("S3_4_C12_C1_1", 0); // VDISR_EL2
+            write_sysreg!("S3_4_C5_C2_3", 0); // VSESR_EL2
+        }
+        if has_pmu() {
             // Counters stopped and reset, no overflow interrupt.
             write_sysreg!("pmcr_el0", 0b110);
             write_sysreg!("pmcntenclr_el0", u64::from(u32::MAX));
@@ -153,6 +160,8 @@ pub fn run(entry: Ipa, context: u64) -> u64 {
     ELR_EL2.set(entry.raw());
     SPSR_EL2.set(PSTATE_RESET);
     barrier::context_synchronization();
+    // Only now can no walk with the old life's tables begin any more.
+    invalidate_stage1_and_2();
     let mut registers = Registers::default();
     registers.set(0, context);
     // SAFETY: `assign_cpu` has given this CPU to a vCPU, which runs nowhere else.
@@ -163,7 +172,19 @@ pub fn run(entry: Ipa, context: u64) -> u64 {
 #[inline(always)]
 #[must_use]
 pub fn read_exit() -> Exit {
-    syndrome::decode(ESR_EL2.get(), FAR_EL2.get(), HPFAR_EL2.get())
+    let mut exit = syndrome::decode(ESR_EL2.get(), FAR_EL2.get(), HPFAR_EL2.get());
+    if let Exit::DataAbort(abort) = &mut exit
+        && SPSR_EL2.get() & PSTATE_AARCH32 != 0
+    {
+        // A T32 instruction may be 2 bytes long and in an IT block: not emulated, since no driver is AArch32 EL0.
+        abort.access = None;
+    }
+    exit
+}
+
+/// Whether there is a PMUv3; 0xf in ID_AA64DFR0_EL1.PMUVer is another kind.
+fn has_pmu() -> bool {
+    !matches!((read_sysreg!("id_aa64dfr0_el1") >> 8) & 0xf, 0 | 0xf)
 }
 
 /// Where the guest stopped.
@@ -179,7 +200,7 @@ pub fn read_far() -> u64 {
 }
 
 /// Lets the guest go on at the next instruction. A trapped instruction is always an A64 one of 4 bytes: EL1 is AArch64, and
-/// what AArch32 EL0 traps here is answered by an exception.
+/// what AArch32 EL0 traps here is answered by an exception (see [`read_exit`]).
 #[inline(always)]
 pub fn advance() {
     ELR_EL2.set(ELR_EL2.get() + 4);

@@ -291,8 +291,8 @@ impl Window {
         // SAFETY: mapped until the end of this function, and only this CPU has this VA. The RAM belongs to a partition that
         // does not run and is loaded by one CPU.
         let result = with(unsafe { core::slice::from_raw_parts_mut(va as *mut u8, region.size() as usize) });
-        // SAFETY: the entry is this CPU's window. Only this CPU has used the VA, but walks for it may be cached under the
-        // level-2 entry, and any page of it in the TLB: all of EL2's entries on this CPU go (DDI 0487, D8.16).
+        // SAFETY: the entry is this CPU's window, and nothing refers to it any more. Other CPUs walk the same table and may have
+        // cached the translation speculatively, so all of EL2's entries go everywhere (DDI 0487, D8.16).
         unsafe {
             write_entry(&raw mut __hyp_level2, self.index, 0);
             if !whole {
@@ -300,7 +300,7 @@ impl Window {
                     write_entry(self.level3, page, 0);
                 }
             }
-            asm!("dsb nshst", "tlbi alle2", "dsb nsh", "isb", options(nostack, preserves_flags));
+            asm!("dsb ishst", "tlbi alle2is", "dsb ish", "isb", options(nostack, preserves_flags));
         }
         result
     }

@@ -2,10 +2,11 @@
 //! what runs in QEMU. Each check of the source counts as one test.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use regex::Regex;
 
 use crate::say;
@@ -14,8 +15,8 @@ use crate::workspace::{TARGET, Workspace};
 
 /// The package whose tests start QEMU.
 const QEMU_TESTS: &str = "bulkhead-qemu-tests";
-/// Packages whose tests run under Miri, too.
-const MIRI_PACKAGES: [&str; 1] = ["bulkhead-policy"];
+/// Packages whose tests run under Miri, too, each taking one CPU for minutes.
+const MIRI_PACKAGES: [&str; 2] = ["bulkhead-policy", "bulkhead-properties"];
 
 /// Which tests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -54,7 +55,8 @@ pub fn run(workspace: &Workspace, scope: Scope, filter: Option<&str>) -> Result<
         run.miri()?;
     }
     if scope != Scope::Host {
-        run.suite("whole systems in QEMU", run.cargo_test(&[QEMU_TESTS]))?;
+        let qemu = run.cargo_test(&[QEMU_TESTS]);
+        run.suites(vec![("whole systems in QEMU".to_owned(), qemu)])?;
     }
     for failure in &run.failures {
         say::error(format_args!("failed: {failure}"));
@@ -100,7 +102,7 @@ impl Run<'_> {
         let names: Vec<_> = packages.iter().map(|package| package.name.as_str()).collect();
         let names: Vec<_> = names.into_iter().filter(|&name| name != QEMU_TESTS).collect();
         let test = self.cargo_test(&names);
-        self.suite("host tests", test)
+        self.suites(vec![("host tests".to_owned(), test)])
     }
 
     fn miri(&mut self) -> Result<()> {
@@ -111,14 +113,16 @@ impl Run<'_> {
                 return Ok(());
             }
         };
-        let mut miri = Command::new("rustup");
-        miri.current_dir(self.workspace.root());
-        miri.args(["run", nightly, "cargo", "miri", "test"]);
-        miri.args(MIRI_PACKAGES.iter().flat_map(|name| ["--package", name]));
-        // Property tests look for earlier counterexamples in files, and fixtures live as long as the program.
-        miri.env("MIRIFLAGS", "-Zmiri-disable-isolation -Zmiri-ignore-leaks");
-        miri.args(self.filter.map(|filter| ["--", filter]).into_iter().flatten());
-        self.suite("Miri", miri)
+        let suites = MIRI_PACKAGES.map(|package| {
+            let mut miri = Command::new("rustup");
+            miri.current_dir(self.workspace.root());
+            miri.args(["run", nightly, "cargo", "miri", "test", "--package", package]);
+            miri.args(self.filter.map(|filter| ["--", filter]).into_iter().flatten());
+            // Property tests look for earlier counterexamples in files, and fixtures live as long as the program.
+            miri.env("MIRIFLAGS", "-Zmiri-disable-isolation -Zmiri-ignore-leaks");
+            (format!("Miri, {package}"), miri)
+        });
+        self.suites(suites.into())
     }
 
     fn cargo_test(&self, packages: &[&str]) -> Command {
@@ -144,32 +148,25 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Runs test programs and counts what they say.
-    fn suite(&mut self, what: &str, mut command: Command) -> Result<()> {
-        say::step("Testing", what);
+    /// Runs test programs beside each other and counts what they say.
+    fn suites(&mut self, suites: Vec<(String, Command)>) -> Result<()> {
         let started = Instant::now();
-        let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| cannot_run(&command))?;
-        let output = child.stdout.take().context("a test has no output")?;
-        let result = Regex::new(r"^test result: .*?(\d+) passed; (\d+) failed;")?;
-        let mut tally = Tally::default();
-        for line in BufReader::new(output).lines() {
-            let line = line.context("a test's output breaks off")?;
-            if let Some(found) = result.captures(&line) {
-                tally.passed += found[1].parse::<u64>()?;
-                tally.failed += found[2].parse::<u64>()?;
-            }
-            writeln!(std::io::stderr(), "{line}")?;
+        for (what, _) in &suites {
+            say::step("Testing", what);
         }
-        let status = child.wait().context("a test cannot be waited for")?;
-        self.tally.passed += tally.passed;
-        self.tally.failed += tally.failed;
-        if status.success() && tally.failed == 0 {
-            let seconds = started.elapsed().as_secs();
-            say::step("Passed", format_args!("{what}: {} in {seconds} s", tally.passed));
-        } else if tally.failed == 0 {
-            self.fail(format!("{what}: it does not build or ended early ({status})"));
-        } else {
-            self.failures.push(format!("{what}: {} of {}", tally.failed, tally.passed + tally.failed));
+        let running = suites.into_iter().map(|(what, command)| (what, thread::spawn(|| count(command))));
+        for (what, thread) in running.collect::<Vec<_>>() {
+            let (status, tally) = thread.join().map_err(|_| anyhow!("a thread has gone"))??;
+            self.tally.passed += tally.passed;
+            self.tally.failed += tally.failed;
+            if status.success() && tally.failed == 0 {
+                let seconds = started.elapsed().as_secs();
+                say::step("Passed", format_args!("{what}: {} in {seconds} s", tally.passed));
+            } else if tally.failed == 0 {
+                self.fail(format!("{what}: it does not build or ended early ({status})"));
+            } else {
+                self.failures.push(format!("{what}: {} of {}", tally.failed, tally.passed + tally.failed));
+            }
         }
         Ok(())
     }
@@ -178,6 +175,23 @@ impl Run<'_> {
         self.tally.failed += 1;
         self.failures.push(what);
     }
+}
+
+/// Runs a test program, shows what it prints and counts its sums.
+fn count(mut command: Command) -> Result<(ExitStatus, Tally)> {
+    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| cannot_run(&command))?;
+    let output = child.stdout.take().context("a test has no output")?;
+    let sum = Regex::new(r"^test result: .*?(\d+) passed; (\d+) failed;")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(output).lines() {
+        let line = line.context("a test's output breaks off")?;
+        if let Some(found) = sum.captures(&line) {
+            tally.passed += found[1].parse::<u64>()?;
+            tally.failed += found[2].parse::<u64>()?;
+        }
+        writeln!(std::io::stderr(), "{line}")?;
+    }
+    Ok((child.wait().context("a test cannot be waited for")?, tally))
 }
 
 fn cannot_run(command: &Command) -> String {

@@ -10,13 +10,16 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use bulkhead_arch::mmu::Mmio;
 use bulkhead_arch::uart::Pl011;
 use bulkhead_policy::console::{FOCUS_NEXT, Tag, defuse};
-use heapless::Deque;
+use heapless::{Deque, Vec};
 use spin::{Mutex, Once};
 
-use crate::system::{System, system};
+use crate::system::{Partition, System, system};
 
 /// Bytes sent or taken in one go: at least the depth of a PL011's FIFO, so that the transmit interrupt follows.
 const BURST: usize = 32;
+
+/// How often typed bytes are offered to a partition that is just using its console.
+const RECEIVE_TRIES: usize = 64;
 
 struct Console {
     uart: Pl011,
@@ -120,10 +123,14 @@ pub fn send(source: usize, urgent: bool) {
         WANTED.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
+    look_after_others(console);
+}
+
+/// Who found the console locked went away: the transmit interrupt sends their bytes, which are not this CPU's work.
+fn look_after_others(console: &Mutex<Console>) {
     if WANTED.load(Ordering::SeqCst)
         && let Some(mut locked) = console.try_lock()
     {
-        // Others' bytes are not this CPU's work.
         locked.uart.set_transmit_interrupt(true);
         WANTED.store(false, Ordering::SeqCst);
     }
@@ -161,7 +168,12 @@ impl Console {
             let byte = match source.checked_sub(1) {
                 None => LOG.lock().pop_front(),
                 Some(partition) => {
-                    system.and_then(|system| system.partition(partition)).and_then(|p| p.next_byte())
+                    match system.and_then(|system| system.partition(partition)).map(Partition::next_byte) {
+                        // In use: there may be more.
+                        Some(None) => return true,
+                        Some(Some(byte)) => byte,
+                        None => None,
+                    }
                 }
             };
             let Some(byte) = byte else { return false };
@@ -210,26 +222,39 @@ fn next_focus(system: &System, focus: usize) -> usize {
         .unwrap_or(usize::MAX)
 }
 
-/// The console's interrupt.
+/// The console's interrupt. Nothing here waits for a lock that a partition's CPU may hold: where one is taken, the interrupt comes again.
 pub fn interrupt(system: &System) {
     let Some(console) = console() else { return };
-    for _ in 0..BURST {
-        // The lock is not held while a byte is handed on: a partition's locks come first.
-        let Some(byte) = console.lock().uart.receive() else { break };
+    let Some(mut locked) = console.try_lock() else { return };
+    // Before reading, so that a byte which comes after the last read interrupts.
+    locked.uart.clear_receive_interrupt();
+    let mut typed = Vec::<u8, BURST>::new();
+    while !typed.is_full()
+        && let Some(byte) = locked.uart.receive()
+    {
+        let _ = typed.push(byte);
+    }
+    let more = locked.pump_all(Some(system));
+    locked.uart.set_transmit_interrupt(more);
+    drop(locked);
+    look_after_others(console);
+    for (n, part) in typed.split(|&byte| byte == FOCUS_NEXT).enumerate() {
+        if n > 0 {
+            move_focus(system);
+        }
         let focus = FOCUS.load(Ordering::Relaxed);
-        if byte == FOCUS_NEXT {
-            let next = next_focus(system, focus);
-            FOCUS.store(next, Ordering::Relaxed);
-            if let Some(partition) = system.partition(next) {
-                println!("input to {}", partition.plan.name);
-            }
-        } else if let Some(partition) = system.partition(focus) {
-            partition.receive(byte);
+        if let Some(partition) = system.partition(focus).filter(|_| !part.is_empty()) {
+            // The partition holds its console's lock for some instructions at a time. A guest that holds it always loses input.
+            let _ = (0..RECEIVE_TRIES).any(|_| partition.receive(part));
         }
     }
-    WANTED.store(false, Ordering::SeqCst);
-    let mut console = console.lock();
-    console.uart.clear_receive_interrupt();
-    let more = console.pump_all(Some(system));
-    console.uart.set_transmit_interrupt(more);
+}
+
+/// Gives what is typed to the next partition with a console.
+fn move_focus(system: &System) {
+    let next = next_focus(system, FOCUS.load(Ordering::Relaxed));
+    FOCUS.store(next, Ordering::Relaxed);
+    if let Some(partition) = system.partition(next) {
+        println!("input to {}", partition.plan.name);
+    }
 }

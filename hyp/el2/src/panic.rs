@@ -12,6 +12,7 @@ use crate::console::print_last;
 /// An exception taken at EL2.
 #[unsafe(no_mangle)]
 extern "C" fn handle_fault(frame: &FaultFrame) -> ! {
+    fault::halt_others();
     let report = fault::report();
     print_last(format_args!(
         "\nbulkhead: EL2 fault: vector {}, ESR {:#x}, ELR {:#x}, FAR {:#x}, SPSR {:#x}, SP {:#x}\n",
@@ -27,6 +28,7 @@ extern "C" fn handle_fault(frame: &FaultFrame) -> ! {
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
+    fault::halt_others();
     print_last(format_args!("\nbulkhead: EL2 fault: {info}\n"));
     print_backtrace(fault::stack_pointer());
     firmware::halt()

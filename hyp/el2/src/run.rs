@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use bulkhead_arch::mmu::Window;
 use bulkhead_arch::percpu::PerCpu;
-use bulkhead_arch::{barrier, firmware, gic, guest};
+use bulkhead_arch::{barrier, fault, firmware, gic, guest};
 use bulkhead_policy::addr::Ipa;
 use bulkhead_policy::dispatch::{Action, Direction, EmulatedDevices, Leave, dispatch};
 use bulkhead_policy::irq::IntId;
@@ -112,7 +112,9 @@ pub fn power_off(conduit: Option<Conduit>) -> ! {
 /// Waits for an interrupt and serves what is pending.
 fn wait(system: &System, role: Option<(&Partition, usize)>) {
     barrier::wait_for_interrupt();
-    while let Some(intid) = IntId::new(gic::acknowledge()) {
+    loop {
+        let acknowledged = gic::acknowledge();
+        let Some(intid) = IntId::new(acknowledged) else { return gic::discard(acknowledged) };
         gic::drop_priority(intid);
         interrupt(system, role, intid);
     }
@@ -122,7 +124,11 @@ fn wait(system: &System, role: Option<(&Partition, usize)>) {
 #[inline]
 fn interrupt(system: &System, role: Option<(&Partition, usize)>, intid: IntId) {
     if intid == gic::KICK || intid == system.platform.maintenance {
+        if fault::is_halted() {
+            firmware::halt();
+        }
         if let Some((partition, vcpu)) = role {
+            partition.refresh_uart_line(vcpu);
             partition.vgic.lock().refill(&mut partition.machine(), vcpu);
         }
         gic::deactivate(intid);
@@ -141,7 +147,10 @@ fn interrupt(system: &System, role: Option<(&Partition, usize)>, intid: IntId) {
 pub fn guest_interrupt(acknowledged: u64) -> u64 {
     let Some(system) = system() else { return STAY };
     let Some((partition, vcpu)) = system.role(PerCpu::current().cpu()) else { return STAY };
-    let Some(intid) = IntId::new(acknowledged as u32) else { return STAY };
+    let Some(intid) = IntId::new(acknowledged as u32) else {
+        gic::discard(acknowledged as u32);
+        return STAY;
+    };
     gic::drop_priority(intid);
     interrupt(system, Some((partition, vcpu)), intid);
     if intid == gic::KICK && partition.stopping.load(Ordering::Acquire) { LEFT_STOPPED } else { STAY }
@@ -182,7 +191,7 @@ pub fn guest_serror() {
 fn refuse(partition: &Partition, exception: Exception) {
     if partition.count_refusal(exception) {
         println!(
-            "partition {}: {} at pc {:#x}, address {:#x}: given to the guest; more are only counted",
+            "partition {}: {} at pc {:#x}{}: given to the guest; more are only counted",
             partition.plan.name,
             match exception {
                 Exception::DataAbort => "data access to what it does not own",
@@ -190,7 +199,7 @@ fn refuse(partition: &Partition, exception: Exception) {
                 Exception::Undefined => "instruction it may not use",
             },
             guest::read_pc(),
-            guest::read_far(),
+            Address((exception != Exception::Undefined).then(guest::read_far)),
         );
     }
     guest::take_exception(exception);
@@ -253,5 +262,14 @@ impl<'a> bulkhead_policy::dispatch::System for Stopped<'a> {
 
     fn id_register(&self, crm: u8, op2: u8) -> u64 {
         guest::read_id_register(crm, op2)
+    }
+}
+
+/// The address of a refused access, where it has one.
+struct Address(Option<u64>);
+
+impl core::fmt::Display for Address {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.0.map_or(Ok(()), |address| write!(f, ", address {address:#x}"))
     }
 }

@@ -64,6 +64,8 @@ pub struct Partition {
     /// It has been started before.
     pub started: AtomicBool,
     uart: Mutex<Vpl011>,
+    /// The emulated UART's line may have changed.
+    line_due: AtomicBool,
     refused: [AtomicU64; 3],
 }
 
@@ -159,6 +161,7 @@ impl Partition {
             stopping: AtomicBool::new(false),
             started: AtomicBool::new(false),
             uart: Mutex::new(Vpl011::new()),
+            line_due: AtomicBool::new(false),
             refused: [const { AtomicU64::new(0) }; 3],
         })
     }
@@ -206,30 +209,54 @@ impl Partition {
         let result = change(&mut uart);
         let after = uart.line();
         if before != after {
-            // Under the UART's lock, so that lines change in the vGIC in the order in which they changed here.
             self.set_uart_line(after);
         }
         result
     }
 
+    /// Tells the vGIC of the emulated UART's line, on a CPU of the partition. Under the UART's lock, so that lines change there in
+    /// the order in which they changed here.
     #[inline(never)]
     fn set_uart_line(&self, level: bool) {
         let Some(console) = self.plan.console else { return };
-        let current = system()
-            .and_then(|system| system.role(PerCpu::current().cpu()))
-            .filter(|(partition, _)| partition.index == self.index)
-            .map(|(_, vcpu)| vcpu);
-        self.vgic.lock().set_line(&mut self.machine(), current, console.intid, level);
+        let vcpu = system().and_then(|system| system.role(PerCpu::current().cpu())).map(|(_, vcpu)| vcpu);
+        self.vgic.lock().set_line(&mut self.machine(), vcpu, console.intid, level);
     }
 
-    /// The next byte that its console is to print.
-    pub fn next_byte(&self) -> Option<u8> {
-        self.with_uart(Vpl011::pop_transmitted)
+    /// Changes the emulated UART from any CPU, without waiting for the partition's own: what the line comes to is told by the CPU of
+    /// vCPU 0. `None` where the partition is just using it.
+    fn try_with_uart<R>(&self, change: impl FnOnce(&mut Vpl011) -> R) -> Option<R> {
+        let mut uart = self.uart.try_lock()?;
+        let before = uart.line();
+        let result = change(&mut uart);
+        let after = uart.line();
+        drop(uart);
+        if before != after
+            && let Some(&cpu) = self.plan.cpus.first()
+        {
+            self.line_due.store(true, Ordering::Release);
+            gic::kick(cpu);
+        }
+        Some(result)
     }
 
-    /// A byte was typed for it.
-    pub fn receive(&self, byte: u8) {
-        self.with_uart(|uart| uart.push_received(byte));
+    /// Does what [`Self::try_with_uart`] left to vCPU `vcpu`.
+    #[inline]
+    pub fn refresh_uart_line(&self, vcpu: usize) {
+        if vcpu == 0 && self.line_due.swap(false, Ordering::Acquire) {
+            let uart = self.uart.lock();
+            self.set_uart_line(uart.line());
+        }
+    }
+
+    /// The next byte that its console is to print; `None` where the partition is just using it.
+    pub fn next_byte(&self) -> Option<Option<u8>> {
+        self.try_with_uart(Vpl011::pop_transmitted)
+    }
+
+    /// Bytes were typed for it. False where the partition is just using its console.
+    pub fn receive(&self, bytes: &[u8]) -> bool {
+        self.try_with_uart(|uart| bytes.iter().for_each(|&byte| uart.push_received(byte))).is_some()
     }
 
     /// Counts an exception given to the guest for something it may not touch; true for the first of its kind.

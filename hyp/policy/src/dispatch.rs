@@ -192,6 +192,12 @@ fn system_register<S: System>(
         }
         // System registers are the only interface (SRE, DFB, DIB); ACTLR_EL1 has nothing for a guest.
         (SystemRegister::ICC_SRE, true) => registers.set(access.rt, 0b111),
+        // The OS lock exists (OSLM 0b10) and is never set; there is no debug ROM table.
+        (SystemRegister::OSLSR, true) => registers.set(access.rt, 0b1000),
+        (SystemRegister::OSDLR | SystemRegister::DBGPRCR | SystemRegister::MDRAR, true) => {
+            registers.set(access.rt, 0)
+        }
+        (SystemRegister::OSLAR | SystemRegister::OSDLR | SystemRegister::DBGPRCR, false) => {}
         (SystemRegister::ACTLR, true) => registers.set(access.rt, 0),
         (SystemRegister::ICC_SRE | SystemRegister::ACTLR, false) => {}
         (register, true) => {

@@ -81,6 +81,16 @@ impl SystemRegister {
     pub const ICC_DIR: Self = Self::new(3, 0, 12, 11, 1);
     /// ICC_SRE_EL1.
     pub const ICC_SRE: Self = Self::new(3, 0, 12, 12, 5);
+    /// OSLAR_EL1.
+    pub const OSLAR: Self = Self::new(2, 0, 1, 0, 4);
+    /// OSLSR_EL1.
+    pub const OSLSR: Self = Self::new(2, 0, 1, 1, 4);
+    /// OSDLR_EL1.
+    pub const OSDLR: Self = Self::new(2, 0, 1, 3, 4);
+    /// DBGPRCR_EL1.
+    pub const DBGPRCR: Self = Self::new(2, 0, 1, 4, 4);
+    /// MDRAR_EL1.
+    pub const MDRAR: Self = Self::new(2, 0, 1, 0, 0);
     /// ACTLR_EL1.
     pub const ACTLR: Self = Self::new(3, 0, 1, 0, 1);
 

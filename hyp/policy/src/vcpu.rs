@@ -122,23 +122,28 @@ pub fn inject(exception: Exception, stopped: &Stopped) -> Injected {
 #[must_use]
 pub fn id_register(crm: u8, op2: u8, value: u64) -> u64 {
     let fields = |positions: &[u32]| positions.iter().fold(0, |mask, &at| mask | 0xf_u64.wrapping_shl(at));
+    let at_most = |value: u64, at: u32, most: u64| (value.wrapping_shr(at) & 0xf).min(most).wrapping_shl(at);
     let visible = match (crm, op2) {
         // AArch32 registers: EL0 may be AArch32.
         (1..=3, _) => return value,
         // ID_AA64PFR0: EL0, EL1, FP, AdvSIMD, GIC, DIT, CSV2, CSV3. EL1 is AArch64 only.
-        (4, 0) => return (value & fields(&[0, 16, 20, 24, 48, 56, 60])) | 1 << 4,
+        // CSV2 above 1 promises SCXTNUM_ELx, which trap.
+        (4, 0) => {
+            return (value & fields(&[0, 16, 20, 24, 48, 60])) | at_most(value, 56, 1) | 1 << 4;
+        }
         // ID_AA64PFR1: BT, SSBS.
         (4, 1) => fields(&[0, 4]),
         // ID_AA64DFR0: DebugVer, PMUVer, BRPs, WRPs, CTX_CMPs, DoubleLock.
         (5, 0) => fields(&[0, 8, 12, 20, 28, 36]),
-        // ID_AA64ISAR0: all but TME; ISAR1: all but LS64 and SPECRES' later kin; ISAR2: WFxT, RPRES, PAuth, MOPS, BC.
+        // ID_AA64ISAR0: all but TME; ISAR1: all but LS64 and SPECRES' later kin; ISAR2: WFxT, RPRES, PAuth, BC; MOPS
+        // needs HCRX_EL2.
         (6, 0) => !fields(&[24]),
         (6, 1) => !fields(&[60]),
-        (6, 2) => fields(&[0, 4, 8, 12, 16, 20]),
+        (6, 2) => fields(&[0, 4, 8, 12, 20]),
         // ID_AA64MMFR0: PARange, ASIDBits, BigEnd, SNSMem, BigEndEL0, granules (stage 1), ExS.
         (7, 0) => fields(&[0, 4, 8, 12, 16, 20, 24, 28, 44]),
-        // ID_AA64MMFR1: HAFDBS, VMIDBits hidden, HPDS, PAN, SpecSEI, XNX hidden, ETS, AFP.
-        (7, 1) => fields(&[0, 12, 20, 24, 36, 44]),
+        // ID_AA64MMFR1: HAFDBS up to what TCR_EL1 controls, HPDS, PAN, SpecSEI, ETS, AFP.
+        (7, 1) => return (value & fields(&[12, 20, 24, 36, 44])) | at_most(value, 0, 2),
         // ID_AA64MMFR2: CnP, UAO, IESB, VARange, CCIDX, ST, AT, IDS, TTL, BBM, EVT hidden, E0PD.
         (7, 2) => fields(&[0, 4, 12, 16, 20, 28, 32, 36, 48, 52, 60]),
         _ => 0,

@@ -19,7 +19,7 @@ use crate::lab::Lab;
 /// What each test gets.
 type Test = fn(&Lab) -> Result<()>;
 
-const TESTS: [(&str, Test); 14] = [
+const TESTS: [(&str, Test); 15] = [
     ("pair", guests::pair),
     ("conformance_without_bulkhead", guests::conformance_without_bulkhead),
     ("conformance_on_four_cpus", guests::conformance_on_four_cpus),
@@ -30,6 +30,7 @@ const TESTS: [(&str, Test); 14] = [
     ("refused_by_the_tool", refusals::by_the_tool),
     ("image_size", bench::image_size),
     ("bench_is_exact", bench::is_exact),
+    ("typing", rtos::typing),
     ("restart_alone", rtos::restart_alone),
     ("rtos_alone", rtos::alone),
     ("demo_batch", demo::batch),

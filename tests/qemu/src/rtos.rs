@@ -14,6 +14,24 @@ use crate::lab::{Lab, SOON, expect_power_off};
 /// How long FreeRTOS is watched alone.
 const ALONE: Duration = Duration::from_secs(10);
 
+/// What is typed arrives, also where more comes at once than a FIFO takes.
+pub fn typing(lab: &Lab) -> Result<()> {
+    let mut target = lab.start(lab.test_manifest("restart.dts"), QEMU_VIRT)?;
+    for name in ["first", "second"] {
+        let rtos = target.partition(name, SOON)?;
+        target.expect(rtos, "^heartbeat 1:", SOON)?;
+    }
+    for line in 0..40 {
+        let name = if line % 2 == 0 { "second" } else { "first" };
+        let rtos = target.partition(name, SOON)?;
+        target.focus(name)?;
+        let typed = format!("{line:02} a line that is longer than the FIFO of a PL011");
+        target.send(format!("{typed}\r").as_bytes())?;
+        target.expect(rtos, &format!("unknown command `{typed}`"), SOON)?;
+    }
+    Ok(())
+}
+
 /// SYSTEM_RESET starts one partition again; the other's ticks go on.
 pub fn restart_alone(lab: &Lab) -> Result<()> {
     let mut target = lab.start(lab.test_manifest("restart.dts"), QEMU_VIRT)?;
