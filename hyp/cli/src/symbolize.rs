@@ -12,6 +12,7 @@ use crate::screen::Annotate;
 
 /// What a frame of the backtrace begins with.
 const FRAME: &str = "at 0x";
+
 /// Says more about the lines of a fault's report: a function that looks at one line and returns those to be
 /// printed below it.
 ///

@@ -37,7 +37,8 @@ fn aligned(range: core::ops::Range<u64>) -> impl Strategy<Value = u64> {
 
 fn memory() -> impl Strategy<Value = Vec<(u64, u64, Option<u64>)>> {
     let at = || prop_oneof![4 => Just(0x4000_0000), 1 => aligned(0x4000_0000..0x80_0000_0000)];
-    let size = || aligned(0x10_0000..0x1000_0000);
+    // Every page is looked at; Miri takes its time for each.
+    let size = || aligned(0x10_0000..if cfg!(miri) { 0x60_0000 } else { 0x1000_0000 });
     let pa = prop::option::weighted(0.3, aligned(0x3f00_0000..0x8100_0000));
     prop_oneof![
         4 => prop::collection::vec((at(), size(), Just(None)), 1..3),
