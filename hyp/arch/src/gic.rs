@@ -225,8 +225,8 @@ pub fn discard(acknowledged: u32) {
 
 /// Kicks every CPU, for the last time.
 pub fn kick_all() {
-    for cpu in 0..REDISTRIBUTORS.len() {
-        if REDISTRIBUTORS[cpu].get().is_some() {
+    for (cpu, redistributor) in REDISTRIBUTORS.iter().enumerate() {
+        if redistributor.get().is_some() {
             kick(cpu);
         }
     }
