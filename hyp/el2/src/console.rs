@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use bulkhead_arch::mmu::Mmio;
 use bulkhead_arch::uart::Pl011;
 use bulkhead_policy::console::{FOCUS_NEXT, Tag, defuse};
-use heapless::{Deque, Vec};
+use heapless::Deque;
 use spin::{Mutex, Once};
 
 use crate::system::{Partition, System, system};
@@ -18,15 +18,14 @@ use crate::system::{Partition, System, system};
 /// Bytes sent or taken in one go: at least the depth of a PL011's FIFO, so that the transmit interrupt follows.
 const BURST: usize = 32;
 
-/// How often typed bytes are offered to a partition that is just using its console.
-const RECEIVE_TRIES: usize = 64;
-
 struct Console {
     uart: Pl011,
     /// Whose bytes the host takes what comes next for.
     source: Option<usize>,
     /// The last byte of a source that was sent.
     last: u8,
+    /// What was typed and not yet taken.
+    typed: Deque<u8, BURST>,
     /// A tag and a byte that wait for room.
     out: Deque<u8, 16>,
 }
@@ -47,7 +46,13 @@ static FOCUS: AtomicUsize = AtomicUsize::new(usize::MAX);
 pub fn init(registers: Mmio) {
     REGISTERS.call_once(|| registers);
     CONSOLE.call_once(|| {
-        Mutex::new(Console { uart: Pl011::new(registers), source: None, last: b'\n', out: Deque::new() })
+        Mutex::new(Console {
+            uart: Pl011::new(registers),
+            source: None,
+            last: b'\n',
+            typed: Deque::new(),
+            out: Deque::new(),
+        })
     });
 }
 
@@ -148,6 +153,22 @@ pub fn give_away() {
 }
 
 impl Console {
+    /// Gives what was typed to the partitions that it is for; false where some of it has to wait because a partition is just
+    /// using its console.
+    fn hand_on(&mut self, system: &System) -> bool {
+        while let Some(&byte) = self.typed.front() {
+            if byte == FOCUS_NEXT {
+                move_focus(system);
+            } else if let Some(partition) = system.partition(FOCUS.load(Ordering::Relaxed))
+                && !partition.receive(byte)
+            {
+                return false;
+            }
+            self.typed.pop_front();
+        }
+        true
+    }
+
     /// Sends what waits for room; false where some still does.
     fn flush_out(&mut self) -> bool {
         while let Some(&byte) = self.out.front() {
@@ -222,32 +243,26 @@ fn next_focus(system: &System, focus: usize) -> usize {
         .unwrap_or(usize::MAX)
 }
 
-/// The console's interrupt. Nothing here waits for a lock that a partition's CPU may hold: where one is taken, the interrupt comes again.
+/// The console's interrupt. Nothing here waits for a lock that a partition's CPU may hold: where one is taken, the interrupt comes
+/// again.
 pub fn interrupt(system: &System) {
     let Some(console) = console() else { return };
     let Some(mut locked) = console.try_lock() else { return };
     // Before reading, so that a byte which comes after the last read interrupts.
     locked.uart.clear_receive_interrupt();
-    let mut typed = Vec::<u8, BURST>::new();
-    while !typed.is_full()
-        && let Some(byte) = locked.uart.receive()
-    {
-        let _ = typed.push(byte);
+    for _ in 0..BURST {
+        if locked.typed.is_full() {
+            break;
+        }
+        let Some(byte) = locked.uart.receive() else { break };
+        let _ = locked.typed.push_back(byte);
     }
-    let more = locked.pump_all(Some(system));
+    // What cannot be done now is done at the next transmit interrupt, which comes as long as there is room to transmit. What
+    // was left in the FIFO does not interrupt again by itself.
+    let more = locked.typed.is_full() | !locked.hand_on(system) | locked.pump_all(Some(system));
     locked.uart.set_transmit_interrupt(more);
     drop(locked);
     look_after_others(console);
-    for (n, part) in typed.split(|&byte| byte == FOCUS_NEXT).enumerate() {
-        if n > 0 {
-            move_focus(system);
-        }
-        let focus = FOCUS.load(Ordering::Relaxed);
-        if let Some(partition) = system.partition(focus).filter(|_| !part.is_empty()) {
-            // The partition holds its console's lock for some instructions at a time. A guest that holds it always loses input.
-            let _ = (0..RECEIVE_TRIES).any(|_| partition.receive(part));
-        }
-    }
 }
 
 /// Gives what is typed to the next partition with a console.

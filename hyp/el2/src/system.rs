@@ -254,9 +254,9 @@ impl Partition {
         self.try_with_uart(Vpl011::pop_transmitted)
     }
 
-    /// Bytes were typed for it. False where the partition is just using its console.
-    pub fn receive(&self, bytes: &[u8]) -> bool {
-        self.try_with_uart(|uart| bytes.iter().for_each(|&byte| uart.push_received(byte))).is_some()
+    /// A byte was typed for it. False where the partition is just using its console.
+    pub fn receive(&self, byte: u8) -> bool {
+        self.try_with_uart(|uart| uart.push_received(byte)).is_some()
     }
 
     /// Counts an exception given to the guest for something it may not touch; true for the first of its kind.

@@ -34,6 +34,7 @@ const FR_RXFE: u32 = 1 << 4;
 
 const INT_RX: u32 = 1 << 4;
 const INT_TX: u32 = 1 << 5;
+const INT_RX_TIMEOUT: u32 = 1 << 6;
 const INT_OVERRUN: u32 = 1 << 10;
 const INT_ALL: u32 = 0x7ff;
 
@@ -136,7 +137,13 @@ impl Vpl011 {
             CR => self.control = value & 0xffff,
             IFLS => self.fifo_levels = value & 0x3f,
             IMSC => self.mask = value & INT_ALL,
-            ICR => self.raw &= !value,
+            ICR => {
+                self.raw &= !value;
+                if !self.receive.is_empty() {
+                    // Bytes that wait time out again; here time passes at once.
+                    self.raw |= INT_RX_TIMEOUT;
+                }
+            }
             DMACR => self.dma_control = value & 0x7,
             _ => {}
         }
@@ -162,7 +169,7 @@ impl Vpl011 {
     fn read_data(&mut self) -> u64 {
         let byte = self.receive.pop_front().unwrap_or(0);
         if self.receive.is_empty() {
-            self.raw &= !INT_RX;
+            self.raw &= !(INT_RX | INT_RX_TIMEOUT);
         }
         byte.into()
     }
@@ -172,7 +179,7 @@ impl Vpl011 {
         if self.receive.push_back(byte).is_err() {
             self.raw |= INT_OVERRUN;
         }
-        self.raw |= INT_RX;
+        self.raw |= INT_RX | INT_RX_TIMEOUT;
     }
 
     /// The next byte for the real console.
@@ -235,6 +242,13 @@ mod tests {
         assert_eq!(uart.read(DR), u64::from(b'a'));
         assert!(uart.line());
         assert_eq!(uart.read(DR), u64::from(b'b'));
+        assert!(!uart.line());
+        // Cleared while bytes wait: they time out.
+        uart.write(IMSC, (INT_RX | INT_RX_TIMEOUT).into());
+        uart.push_received(b'c');
+        uart.write(ICR, INT_ALL.into());
+        assert_eq!(uart.read(MIS), u64::from(INT_RX_TIMEOUT));
+        assert_eq!(uart.read(DR), u64::from(b'c'));
         assert!(!uart.line());
         for _ in 0..1000 {
             uart.push_received(0);
