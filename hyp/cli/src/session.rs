@@ -62,6 +62,10 @@ pub fn batch(system: &System, root: &Path, timeout: Duration) -> Result<Vec<Stri
     for line in target.lines() {
         match Report::parse(&line.text).filter(|_| line.source == Source::HYPERVISOR) {
             Some(Report::Refused) => faults.push("the hypervisor refused the manifest".to_owned()),
+            // A partition whose memory could not be loaded, or a CPU that did not start.
+            None if line.source == Source::HYPERVISOR && is_trouble(&line.text) => {
+                faults.push(line.text.clone())
+            }
             _ if line.source != Source::HYPERVISOR && is_failure(&line.text) => {
                 faults.push(format!("{}: {}", line.source, line.text));
             }
@@ -82,9 +86,22 @@ pub fn is_failure(line: &str) -> bool {
     }
 }
 
+/// Whether a line of the hypervisor's says that something does not run which should.
+fn is_trouble(line: &str) -> bool {
+    line.starts_with("bulkhead: error: ")
+        || (line.starts_with("partition ") && line.contains(": not started: "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_does_not_start_is_trouble() {
+        assert!(is_trouble("partition rtos: not started: its device tree does not fit"));
+        assert!(is_trouble("bulkhead: error: CPU 3 does not start"));
+        assert!(!is_trouble("partition rtos: off"));
+    }
 
     #[test]
     fn failures_are_told_from_the_rest() {
