@@ -20,8 +20,6 @@ use crate::workspace::TARGET;
 const QEMU_MAJOR: u32 = 9;
 /// The tool's own source of packages.
 const BACKPORTS_FILE: &str = "/etc/apt/sources.list.d/bulkhead-backports.sources";
-/// Where Debian 12 has a mirror if its own sources name none.
-const DEBIAN: &str = "http://deb.debian.org/debian/";
 /// The toolchain that has Miri.
 const NIGHTLY: &str = "nightly";
 
@@ -228,7 +226,10 @@ impl Installation {
                 let suite = format!("{codename}-backports");
                 let targets = index_targets();
                 if !targets.iter().any(|target| target.suite == suite) {
-                    this.source = Some(backports(&targets, &codename, &suite));
+                    let source = backports(&targets, &codename, &suite).with_context(|| {
+                        format!("apt has no source of Debian's {codename}, so {suite} cannot be found; add {suite} to its sources")
+                    })?;
+                    this.source = Some(source);
                 }
                 this.backports = Some((suite, vec![package]));
             } else {
@@ -326,15 +327,13 @@ fn parse_index_targets(text: &str) -> Vec<IndexTarget> {
         .collect()
 }
 
-/// The backports from where the host has its own release, under the same key.
-fn backports(targets: &[IndexTarget], codename: &str, suite: &str) -> Backports {
-    let own = targets.iter().find(|target| target.suite == codename);
-    let signed_by = own.and_then(|own| {
-        let (path, number) = own.entry.rsplit_once(':')?;
+/// The backports from where the host has its own release, under the same key; `None` where its sources name no such place.
+fn backports(targets: &[IndexTarget], codename: &str, suite: &str) -> Option<Backports> {
+    let own = targets.iter().find(|target| target.suite == codename)?;
+    let signed_by = own.entry.rsplit_once(':').and_then(|(path, number)| {
         keyring(&fs::read_to_string(path).ok()?, path.ends_with(".sources"), number.parse().ok()?)
     });
-    let uri = own.map_or(DEBIAN, |own| &own.uri).to_owned();
-    Backports { uri, suite: suite.to_owned(), signed_by }
+    Some(Backports { uri: own.uri.clone(), suite: suite.to_owned(), signed_by })
 }
 
 /// The keyring of entry `number`, counted from 1: of a stanza or of a line.
@@ -372,11 +371,12 @@ mod tests {
              contrib|bookworm|http://mirror.example/other/|/nowhere/debian.sources:1\n\
              main|bookworm|http://mirror.example/debian/|/nowhere/debian.sources:1\n",
         );
-        let found = backports(&targets, "bookworm", "bookworm-backports");
+        let found =
+            backports(&targets, "bookworm", "bookworm-backports").expect("the host has its own release");
         let expected = "Types: deb\nURIs: http://mirror.example/debian/\n\
                         Suites: bookworm-backports\nComponents: main\n";
         assert_eq!(found.to_string(), expected);
-        assert_eq!(backports(&[], "bookworm", "bookworm-backports").uri, DEBIAN);
+        assert_eq!(backports(&[], "bookworm", "bookworm-backports"), None);
     }
 
     #[test]
