@@ -198,8 +198,6 @@ global_asm!(
     "    dsb     nsh",
     "    isb",
     "1:  save_caller_saved",
-    "    mov     x1, x0",
-    "    mov     x0, sp",
     "    mov     x29, xzr",
     "    bl      handle_irq",
     "    cbnz    x0, guest_leave",

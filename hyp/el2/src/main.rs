@@ -116,7 +116,7 @@ extern "C" fn handle_synchronous(registers: &mut Registers) -> u64 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn handle_irq(_registers: &mut Registers, acknowledged: u64) -> u64 {
+extern "C" fn handle_irq(acknowledged: u64) -> u64 {
     run::guest_interrupt(acknowledged)
 }
 

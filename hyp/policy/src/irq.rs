@@ -58,12 +58,6 @@ impl IntId {
     pub const fn is_private(self) -> bool {
         self.0 < 32
     }
-
-    /// Whether this is a software-generated interrupt.
-    #[must_use]
-    pub const fn is_sgi(self) -> bool {
-        self.0 < 16
-    }
 }
 
 impl fmt::Debug for IntId {

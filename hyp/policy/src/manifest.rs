@@ -14,6 +14,7 @@ use crate::plan::{
     MAX_CPUS, MAX_PARTITIONS, MAX_VCPUS, MemoryWindow, OsType, PartitionPlan, Plan, VirtualUart,
 };
 use crate::platform::{EnableMethod, Gic, Platform};
+use crate::stage2::IPA_BITS;
 use crate::tree::{Node, Property, Tree};
 
 /// `format!` in one place: expanded at every message it would be a large part of the image.
@@ -35,8 +36,6 @@ use memory::Pool;
 pub const COMPATIBLE: &str = "bulkhead,manifest-v1";
 /// Name of the compiled manifest in the bundle.
 pub const BUNDLE_ENTRY: &str = "manifest.dtb";
-/// IPAs have this many bits: three levels of stage-2 tables.
-pub const IPA_BITS: u32 = 39;
 /// Space kept for a guest's device tree, in bytes.
 pub const DTB_SPACE: u64 = 64 << 10;
 

@@ -9,6 +9,7 @@ use core::fmt;
 use crate::addr::{Ipa, Pa, Region};
 use crate::irq::IntId;
 use crate::tree::{GicInterrupt, Node, Tree};
+use crate::vgic::redistributor;
 
 #[cfg(test)]
 mod tests;
@@ -66,9 +67,6 @@ pub enum Gic {
     },
 }
 
-/// Bytes that one redistributor of a GICv3 takes: RD_base and SGI_base (IHI 0069, 12.10).
-pub const GICR_STRIDE: u64 = 0x2_0000;
-
 impl Gic {
     /// The frames that a guest with this many vCPUs sees, where the board has its own: GICD, then GICR (one
     /// region for all) or GICC.
@@ -76,7 +74,7 @@ impl Gic {
         let (distributor, name, second, size) = match self {
             Self::V3 { distributor, redistributors } => {
                 let first = redistributors.first().map_or(distributor.start(), |region| region.start());
-                (distributor, "GICR", first, GICR_STRIDE.saturating_mul(vcpus as u64))
+                (distributor, "GICR", first, redistributor::STRIDE.saturating_mul(vcpus as u64))
             }
             Self::V2 { distributor, cpu_interface, virtual_interface, .. } => {
                 let size = cpu_interface.size().min(virtual_interface.size());

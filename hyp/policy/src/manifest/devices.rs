@@ -7,11 +7,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::names::{self, Quoted};
-use super::{Draft, Findings, IPA_BITS};
+use super::{Draft, Findings};
 use crate::addr::{Ipa, PAGE_SIZE, Pa, Region};
 use crate::irq::IntId;
 use crate::plan::{DeviceWindow, OwnedInterrupt};
 use crate::platform::{Platform, is_pmu};
+use crate::stage2::IPA_BITS;
 use crate::tree::{GicInterrupt, Node, Property, Tree};
 
 /// What a partition's `access` comes to.

@@ -360,7 +360,7 @@ impl Vgic {
     }
 
     /// The vCPUs whose list registers hold interrupts of this bank among `which`.
-    fn homes(&self, id: BankId, which: u32) -> u32 {
+    pub(super) fn homes(&self, id: BankId, which: u32) -> u32 {
         let timer = self.timer_mask();
         let bank = match id {
             BankId::Private(vcpu) => self.vcpus.get(vcpu).map(|private| &private.bank),

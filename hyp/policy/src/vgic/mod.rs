@@ -51,8 +51,6 @@ struct Private {
     asleep: bool,
     /// What the machine was last told.
     maintenance: Maintenance,
-    /// MPIDR affinity, for SGIs and GICR_TYPER.
-    affinity: u8,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +91,7 @@ impl Vgic {
         let mut private = Bank::new(0);
         private.owned = 0xffff | ppis;
         private.hardware = ppis;
-        let vcpu = |affinity| Private {
+        let vcpu = || Private {
             bank: private.clone(),
             slots: [None; LIST_REGISTERS],
             used: 0,
@@ -105,12 +103,11 @@ impl Vgic {
             running: false,
             asleep: true,
             maintenance: Maintenance::default(),
-            affinity,
         };
         Self {
             groups: 0,
             shared: (1..words.min(32)).map(|word| Bank::new(word as u16)).collect(),
-            vcpus: (0..vcpus.min(16)).map(|n| vcpu(n as u8)).collect(),
+            vcpus: core::iter::repeat_with(vcpu).take(vcpus.min(16)).collect(),
             virtual_timer,
         }
     }
@@ -403,13 +400,8 @@ impl Vgic {
     /// The interrupts `changed` of shared bank `index` may no longer be where they are resident: have each such vCPU
     /// look again.
     fn recall<M: Machine>(&mut self, machine: &mut M, current: Option<usize>, index: usize, changed: u32) {
-        let Some(bank) = self.shared.get(index) else { return };
-        let mut vcpus = 0;
-        for bit in bits(bank.resident & changed) {
-            vcpus |= mask(bank.home_of(bit));
-        }
-        for vcpu in bits(vcpus) {
-            self.resynchronize(machine, current, vcpu);
+        for home in bits(self.homes(BankId::Shared(index), changed)) {
+            self.resynchronize(machine, current, home);
         }
     }
 
@@ -539,30 +531,29 @@ impl Vgic {
     /// The deliverable interrupt of the highest priority at `vcpu`.
     #[inline]
     fn best_pending(&self, vcpu: usize) -> Option<(IntId, u8)> {
-        let private = self.vcpus.get(vcpu)?;
-        let mut best: Option<(IntId, u8)> = None;
-        for bank in core::iter::once(&private.bank).chain(&self.shared) {
-            for bit in bits(bank.deliverable(self.groups)) {
-                let priority = bank.priority_of(bit);
-                if (bank.word() == 0 || bank.target_of(bit) == vcpu)
-                    && best.is_none_or(|(_, other)| priority < other)
-                    && let Some(intid) = bank.intid(bit)
-                {
-                    best = Some((intid, priority));
-                }
-            }
-        }
-        best
+        self.highest(vcpu, |bank| bank.deliverable(self.groups), Bank::target_of)
     }
 
     /// The active interrupt of the highest priority at `vcpu` that has no list register.
     fn spilled_active(&self, vcpu: usize) -> Option<(IntId, u8)> {
+        self.highest(vcpu, |bank| bank.active & !bank.resident, Bank::home_of)
+    }
+
+    /// Of the private interrupts of `vcpu`, and the shared ones that `place` puts there, the one of the highest priority among
+    /// `which`.
+    #[inline]
+    fn highest(
+        &self,
+        vcpu: usize,
+        which: impl Fn(&Bank) -> u32,
+        place: impl Fn(&Bank, usize) -> usize,
+    ) -> Option<(IntId, u8)> {
         let private = self.vcpus.get(vcpu)?;
         let mut best: Option<(IntId, u8)> = None;
         for bank in core::iter::once(&private.bank).chain(&self.shared) {
-            for bit in bits(bank.active & !bank.resident) {
+            for bit in bits(which(bank)) {
                 let priority = bank.priority_of(bit);
-                if (bank.word() == 0 || bank.home_of(bit) == vcpu)
+                if (bank.word() == 0 || place(bank, bit) == vcpu)
                     && best.is_none_or(|(_, other)| priority < other)
                     && let Some(intid) = bank.intid(bit)
                 {

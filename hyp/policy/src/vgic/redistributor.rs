@@ -29,7 +29,8 @@ impl Vgic {
     ) -> Access {
         let (owner, offset) = split(offset);
         let Some(private) = self.vcpus.get(owner) else { return Access::Value(0) };
-        let typer = (u64::from(private.affinity) << 32)
+        // A vCPU's Aff0 is its number.
+        let typer = ((owner as u64) << 32)
             | ((owner as u64) << 8)
             | if owner == self.vcpus.len().wrapping_sub(1) { TYPER_LAST } else { 0 };
         Access::Value(match (offset, size) {
