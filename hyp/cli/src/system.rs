@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use bulkhead_boards::BOARDS;
 use bulkhead_policy::manifest::{self, BUNDLE_ENTRY};
 use bulkhead_policy::plan::Plan;
 use bulkhead_policy::platform::{Platform, Reservation};
@@ -161,8 +162,8 @@ pub fn check(recipe: &Recipe, parts: &Parts, hypervisor: &Hypervisor) -> Result<
     let blob = recipe.board.tree()?;
     let board = Tree::new(&blob).context("QEMU's device tree")?;
     let tree = Tree::new(&parts.tree).context("the compiled manifest")?;
-    let mut platform =
-        Platform::from_tree(&board).map_err(|error| anyhow::anyhow!("QEMU's device tree: {error}"))?;
+    let mut platform = Platform::from_tree(&board, &BOARDS)
+        .map_err(|error| anyhow::anyhow!("QEMU's device tree: {error}"))?;
     let bundle_size = parts.bundle()?.len() as u64;
     let occupied = recipe
         .board

@@ -7,23 +7,22 @@ use bulkhead::workspace::Workspace;
 use cargo_metadata::{Metadata, MetadataCommand};
 
 /// What each package may depend on within the workspace: downwards only. A new package needs a row.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("bulkhead-abi", &[]),
-    ("bulkhead-policy", &["bulkhead-abi"]),
+    ("bulkhead-policy", &["bulkhead-abi", "bulkhead-board"]),
     ("bulkhead-arch", &["bulkhead-abi", "bulkhead-policy"]),
     ("bulkhead-board", &[]),
     ("bulkhead-qemu-virt", &["bulkhead-board"]),
-    (
-        "bulkhead-el2",
-        &["bulkhead-abi", "bulkhead-arch", "bulkhead-board", "bulkhead-policy", "bulkhead-qemu-virt"],
-    ),
+    ("bulkhead-rpi4", &["bulkhead-board"]),
+    ("bulkhead-boards", &["bulkhead-board", "bulkhead-qemu-virt", "bulkhead-rpi4"]),
+    ("bulkhead-el2", &["bulkhead-abi", "bulkhead-arch", "bulkhead-boards", "bulkhead-policy"]),
     ("bulkhead-rt", &["bulkhead-abi"]),
     ("bulkhead-bench", &["bulkhead-abi", "bulkhead-rt"]),
     ("bulkhead-conformance", &["bulkhead-abi", "bulkhead-rt"]),
     ("bulkhead-hostile", &["bulkhead-abi", "bulkhead-rt"]),
     ("bulkhead-freertos", &[]),
     ("bulkhead-hil", &[]),
-    ("bulkhead", &["bulkhead-hil", "bulkhead-policy"]),
+    ("bulkhead", &["bulkhead-boards", "bulkhead-hil", "bulkhead-policy"]),
     ("bulkhead-properties", &["bulkhead-policy"]),
     ("bulkhead-qemu-tests", &["bulkhead", "bulkhead-hil"]),
 ];

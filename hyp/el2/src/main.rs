@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 
 use bulkhead_arch::mmu::{self, Mmio};
 use bulkhead_arch::{boot, gic, guest, percpu};
-use bulkhead_board::Board;
+use bulkhead_boards::BOARDS;
 use bulkhead_policy::addr::{Pa, Region};
 use bulkhead_policy::bundle::Bundle;
 use bulkhead_policy::manifest;
@@ -28,9 +28,6 @@ use bulkhead_policy::tree::Tree;
 use bulkhead_policy::vcpu::Registers;
 
 use crate::system::{System, system};
-
-/// The boards that are known beyond their device trees.
-const BOARDS: [Board; 1] = [bulkhead_qemu_virt::BOARD];
 
 /// What this hypervisor calls itself.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -43,7 +40,7 @@ extern "C" fn boot_main(tree: u64, image: u64) -> ! {
     let Some(firmware) = boot::map_tree(tree) else { bulkhead_arch::firmware::halt() };
     let Ok(board) = Tree::new(firmware) else { bulkhead_arch::firmware::halt() };
     let board: &'static Tree<'static> = Box::leak(Box::new(board));
-    let mut platform = match Platform::from_tree(board) {
+    let mut platform = match Platform::from_tree(board, &BOARDS) {
         Ok(platform) => platform,
         Err(error) => refuse(None, &[&format_args!("the firmware's tree: {error}")]),
     };
@@ -51,8 +48,7 @@ extern "C" fn boot_main(tree: u64, image: u64) -> ! {
     if let Some(registers) = platform.uart.and_then(|uart| Mmio::map(uart.registers)) {
         console::init(registers);
     }
-    let name = Board::find(&BOARDS, board.root().compatible())
-        .map_or("an unknown board, as its device tree says", |b| b.title);
+    let name = platform.board.map_or("an unknown board, as its device tree says", |board| board.title);
     println!("bulkhead {VERSION} on {name}");
     let hypervisor = Region::new(Pa::new(image), bulkhead_arch::layout::FOOTPRINT);
     let tree_region = Region::new(Pa::new(tree), firmware.len() as u64);

@@ -6,6 +6,8 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use bulkhead_board::Board;
+
 use crate::addr::{Ipa, Pa, Region};
 use crate::irq::IntId;
 use crate::tree::{GicInterrupt, Node, Tree};
@@ -119,6 +121,8 @@ pub struct Reservation<'a> {
 /// The machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Platform<'a> {
+    /// The board, where it is known beyond its tree.
+    pub board: Option<&'static Board>,
     /// RAM, sorted by address, without overlap.
     pub ram: Vec<Region<Pa>>,
     /// What of the RAM is taken: `/memreserve/`, `/reserved-memory`, and what the caller added.
@@ -219,13 +223,13 @@ fn ppi(node: Node<'_>, position: usize) -> Option<IntId> {
 }
 
 impl<'a> Platform<'a> {
-    /// Reads the machine from its firmware's tree. The caller adds to [`Platform::reserved`] what it knows
+    /// Reads the machine from its firmware's tree, and finds it among `boards`. The caller adds to [`Platform::reserved`] what it knows
     /// itself: the hypervisor, the bundle, the tree.
     ///
     /// # Errors
     ///
     /// Names the node that is missing or incomplete: memory, CPUs, a GIC that Bulkhead knows or the timer.
-    pub fn from_tree(tree: &'a Tree<'a>) -> Result<Self, PlatformError<'a>> {
+    pub fn from_tree(tree: &'a Tree<'a>, boards: &'static [Board]) -> Result<Self, PlatformError<'a>> {
         let missing = |message| PlatformError { path: "/", message };
         let found = Found::new(tree);
         let ram = ram(tree)?;
@@ -254,6 +258,7 @@ impl<'a> Platform<'a> {
             return Err(missing("there is no CPU node"));
         }
         Ok(Self {
+            board: Board::find(boards, tree.root().compatible()),
             reserved: reserved(tree, &ram)?,
             ram,
             cpus,

@@ -105,7 +105,7 @@ fn hypervisor() -> Region<Pa> {
 /// Checks `partitions` against the board; the plan goes to `with`.
 fn check(partitions: &[Random], with: impl FnOnce(&Plan<'_>, &Platform<'_>)) -> bool {
     let board = Tree::new(BOARD).expect("the board's tree");
-    let mut platform = Platform::from_tree(&board).expect("the board");
+    let mut platform = Platform::from_tree(&board, &[]).expect("the board");
     platform.reserved.push(Reservation { region: hypervisor(), holder: "the hypervisor" });
     let blob = compile(partitions);
     let tree = Tree::new(&blob).expect("what dtoolkit writes is a tree");

@@ -77,7 +77,7 @@ fn linux_gets_what_it_needs() {
     // Nothing that it does not own.
     assert!(tree.nodes().all(|node| !node.name().starts_with("virtio") && !node.name().starts_with("pl061")));
 
-    let platform = Platform::from_tree(tree).expect("a whole machine");
+    let platform = Platform::from_tree(tree, &[]).expect("a whole machine");
     assert_eq!((platform.cpus.len(), platform.psci), (3, Some(crate::platform::Conduit::Hvc)));
 }
 

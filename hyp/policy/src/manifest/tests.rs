@@ -29,7 +29,7 @@ pub(crate) fn tree(blob: &[u8]) -> &'static Tree<'static> {
 
 /// The machine, with the hypervisor and the bundle in it.
 pub(crate) fn platform(board: &'static Tree<'static>) -> Platform<'static> {
-    let mut platform = Platform::from_tree(board).expect("a complete board");
+    let mut platform = Platform::from_tree(board, &[]).expect("a complete board");
     let mut reserve = |start, size, holder| {
         let region = Region::new(Pa::new(start), size).expect("a region");
         platform.reserved.push(Reservation { region, holder });
@@ -331,7 +331,7 @@ impl Random {
 /// Whatever the two trees hold: an error or a sound plan, never a panic.
 fn survive(board: &[u8], manifest: &[u8]) -> (bool, bool) {
     let (Ok(board), Ok(manifest)) = (Tree::new(board), Tree::new(manifest)) else { return (false, false) };
-    let Ok(platform) = Platform::from_tree(&board) else { return (true, false) };
+    let Ok(platform) = Platform::from_tree(&board, &[]) else { return (true, false) };
     let payloads = |name: &str| payload(name);
     let Ok(plan) = check(&manifest, &platform, &board, &payloads) else { return (true, false) };
     sound(&plan, &platform);

@@ -9,7 +9,7 @@ use crate::guest_dtb::writer::Writer;
 use crate::manifest::tests::{SHARING, VIRT, VIRT_4G, VIRT_V2, tree};
 
 fn platform(blob: &[u8]) -> Platform<'static> {
-    Platform::from_tree(tree(blob)).expect("a complete board")
+    Platform::from_tree(tree(blob), &[]).expect("a complete board")
 }
 
 fn region(start: u64, size: u64) -> Region<Pa> {
@@ -66,7 +66,7 @@ fn what_is_missing_is_named() {
         while let Some(at) = blob.windows(from.len()).position(|window| window == from.as_bytes()) {
             blob[at..at + to.len()].copy_from_slice(to.as_bytes());
         }
-        Platform::from_tree(tree(&blob)).expect_err("something is missing").to_string()
+        Platform::from_tree(tree(&blob), &[]).expect_err("something is missing").to_string()
     };
     assert_eq!(without("memory\0", "memxry\0"), "/: there is no memory node");
     assert_eq!(without("arm,gic-v3\0", "arm,gic-v9\0"), "/: there is no GICv3 and no GICv2");
@@ -150,7 +150,8 @@ fn a_spin_table_and_reservations_are_understood() {
     assert_eq!(distributor, region(0xff84_1000, 0x1000));
     assert_eq!(virtual_interface, region(0xff84_6000, 0x2000));
     assert_eq!((platform.uart, platform.psci, platform.pmu), (None, None, None));
-    let frames: vec::Vec<_> = Platform::from_tree(tree(VIRT)).expect("a board").gic.guest_frames(2).collect();
+    let frames: vec::Vec<_> =
+        Platform::from_tree(tree(VIRT), &[]).expect("a board").gic.guest_frames(2).collect();
     assert_eq!(
         format!("{frames:?}"),
         "[(\"GICD\", Region { start: Ipa(0x8000000), size: 65536 }), (\"GICR\", Region { start: Ipa(0x80a0000), size: 262144 })]"

@@ -1,0 +1,8 @@
+//! The Raspberry Pi 4 Model B and its BCM2711: what their device tree does not say.
+#![no_std]
+#![forbid(unsafe_code)]
+
+use bulkhead_board::Board;
+
+/// The board.
+pub const BOARD: Board = Board { name: "rpi4", title: "Raspberry Pi 4", compatible: "raspberrypi,4-model-b" };
