@@ -5,6 +5,10 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod divided;
+
+use divided::{DividedDevice, InterruptEnable};
+
 /// A board that Bulkhead is known to run on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Board {
@@ -14,6 +18,10 @@ pub struct Board {
     pub title: &'static str,
     /// The string among the root's `compatible` that tells it.
     pub compatible: &'static str,
+    /// Devices whose units can go to different partitions.
+    pub divided: &'static [DividedDevice],
+    /// How devices that share an interrupt line are kept from raising it.
+    pub interrupt_enables: &'static [InterruptEnable],
 }
 
 impl Board {
@@ -30,7 +38,13 @@ impl Board {
 mod tests {
     use super::*;
 
-    const BOARD: Board = Board { name: "one", title: "Board one", compatible: "vendor,one" };
+    const BOARD: Board = Board {
+        name: "one",
+        title: "Board one",
+        compatible: "vendor,one",
+        divided: &[],
+        interrupt_enables: &[],
+    };
 
     #[test]
     fn a_board_is_told_by_any_of_its_names() {

@@ -5,4 +5,10 @@
 use bulkhead_board::Board;
 
 /// The board.
-pub const BOARD: Board = Board { name: "qemu-virt", title: "QEMU virt", compatible: "linux,dummy-virt" };
+pub const BOARD: Board = Board {
+    name: "qemu-virt",
+    title: "QEMU virt",
+    compatible: "linux,dummy-virt",
+    divided: &[],
+    interrupt_enables: &[],
+};

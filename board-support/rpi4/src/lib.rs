@@ -2,7 +2,15 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod divided;
+
 use bulkhead_board::Board;
 
 /// The board.
-pub const BOARD: Board = Board { name: "rpi4", title: "Raspberry Pi 4", compatible: "raspberrypi,4-model-b" };
+pub const BOARD: Board = Board {
+    name: "rpi4",
+    title: "Raspberry Pi 4",
+    compatible: "raspberrypi,4-model-b",
+    divided: &divided::DEVICES,
+    interrupt_enables: &divided::INTERRUPT_ENABLES,
+};
