@@ -134,6 +134,21 @@ impl Mmio {
         };
     }
 
+    /// Writes the byte at `offset`.
+    #[inline(always)]
+    pub fn write8(&self, offset: usize, value: u8) {
+        assert!(offset < self.size);
+        // SAFETY: as in `write32`.
+        unsafe {
+            asm!("strb {0:w}, [{1}]", in(reg) value, in(reg) self.base.add(offset), options(nostack, preserves_flags))
+        };
+    }
+
+    /// Where EL2 sees the registers, for the assembly.
+    pub(crate) fn address(&self) -> u64 {
+        self.base as u64
+    }
+
     /// Reads the 64-bit register at `offset`.
     #[inline(always)]
     #[must_use]

@@ -12,6 +12,9 @@ use crate::sysreg::{read_sysreg, write_sysreg};
 pub struct PerCpu {
     /// What list register 0 becomes when the virtual timer fires; 0 sends that through the long path.
     pub timer_list_register: Cell<u64>,
+    /// Addresses of GICC and GICH where the GIC is a GICv2; else 0.
+    pub(crate) gic_cpu_interface: Cell<u64>,
+    pub(crate) gic_hypervisor_interface: Cell<u64>,
     /// Number of the partition that the CPU belongs to, from 0.
     pub partition: Cell<u64>,
     /// Index of the CPU in the firmware's tree.
@@ -30,6 +33,8 @@ unsafe impl Sync for All {}
 static PER_CPU: All = All([const {
     PerCpu {
         timer_list_register: Cell::new(0),
+        gic_cpu_interface: Cell::new(0),
+        gic_hypervisor_interface: Cell::new(0),
         partition: Cell::new(0),
         cpu: Cell::new(0),
         has_window: Cell::new(false),

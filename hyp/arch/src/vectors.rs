@@ -15,6 +15,7 @@ use core::mem::{offset_of, size_of};
 use bulkhead_abi::{hypercall, psci};
 use bulkhead_policy::vcpu::Registers;
 
+use crate::gic;
 use crate::percpu::PerCpu;
 
 unsafe extern "C" {
@@ -131,8 +132,25 @@ global_asm!(
     "    mov     x0, sp",
     "    mov     x29, xzr",
     "    b       exit_synchronous",
+    // The virtual timer, if the policy lets it: acknowledge, list register, drop priority. The guest's end of it
+    // deactivates the physical one. A GICv2 and everything else go on at `exit_irq_v2` and `exit_irq_saved`.
     "    .balign 128",
-    "    b       exit_irq",
+    "exit_irq:",
+    "    stp     x0, x1, [sp, #-{frame}]!",
+    "    mrs     x1, tpidr_el2",
+    "    ldr     x0, [x1, #{gic_cpu_interface}]",
+    "    cbnz    x0, exit_irq_v2",
+    "    mrs     x0, S3_0_C12_C12_0",           // ICC_IAR1_EL1
+    "    cmp     x0, #{virtual_timer}",
+    "    b.ne    exit_irq_saved",
+    "    ldr     x1, [x1, #{timer_list_register}]",
+    "    cbz     x1, exit_irq_saved",
+    "    msr     S3_4_C12_C12_0, x1",           // ICH_LR0_EL2
+    "    msr     S3_0_C12_C12_1, x0",           // ICC_EOIR1_EL1
+    "    ldp     x0, x1, [sp], #{frame}",
+    "    eret",
+    "    dsb     nsh",
+    "    isb",
     "    .balign 128",
     "    b       exit_irq",
     "    .balign 128",
@@ -181,23 +199,29 @@ global_asm!(
     "    restore_callee_saved",
     "    restore_caller_saved_and_return",
 
-    // The virtual timer, if the policy lets it: acknowledge, list register, drop priority. The guest's end of it
-    // deactivates the physical one. x0: what was acknowledged.
-    "exit_irq:",
-    "    stp     x0, x1, [sp, #-{frame}]!",
-    "    mrs     x0, S3_0_C12_C12_0",           // ICC_IAR1_EL1
-    "    cmp     x0, #{virtual_timer}",
-    "    b.ne    1f",
-    "    mrs     x1, tpidr_el2",
-    "    ldr     x1, [x1, #{timer_list_register}]",
-    "    cbz     x1, 1f",
-    "    msr     S3_4_C12_C12_0, x1",           // ICH_LR0_EL2
-    "    msr     S3_0_C12_C12_1, x0",           // ICC_EOIR1_EL1
+    // x0: GICC, x1: this CPU's data.
+    "exit_irq_v2:",
+    "    str     x2, [sp, #16]",
+    "    ldr     w2, [x0, #{gicc_iar}]",
+    "    cmp     w2, #{virtual_timer}",
+    "    b.ne    2f",
+    "    ldr     x2, [x1, #{timer_list_register}]",
+    "    cbz     x2, 1f",
+    "    ldr     x1, [x1, #{gic_hypervisor_interface}]",
+    "    str     w2, [x1, #{gich_lr}]",
+    "    mov     w2, #{virtual_timer}",
+    "    str     w2, [x0, #{gicc_eoir}]",
+    "    ldr     x2, [sp, #16]",
     "    ldp     x0, x1, [sp], #{frame}",
     "    eret",
     "    dsb     nsh",
     "    isb",
-    "1:  save_caller_saved",
+    "1:  mov     w2, #{virtual_timer}",
+    "2:  mov     w0, w2",
+    "    ldr     x2, [sp, #16]",
+    // x0: what was acknowledged.
+    "exit_irq_saved:",
+    "    save_caller_saved",
     "    mov     x29, xzr",
     "    bl      handle_irq",
     "    cbnz    x0, guest_leave",
@@ -306,5 +330,10 @@ global_asm!(
     psci_version_1_1_low = const psci::VERSION_1_1 & 0xffff,
     partition = const offset_of!(PerCpu, partition),
     virtual_timer = const VIRTUAL_TIMER,
+    gic_cpu_interface = const offset_of!(PerCpu, gic_cpu_interface),
+    gic_hypervisor_interface = const offset_of!(PerCpu, gic_hypervisor_interface),
+    gicc_iar = const gic::GICC_IAR,
+    gicc_eoir = const gic::GICC_EOIR,
+    gich_lr = const gic::GICH_LR,
     timer_list_register = const offset_of!(PerCpu, timer_list_register),
 );

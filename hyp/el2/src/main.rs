@@ -101,7 +101,10 @@ extern "C" fn boot_main(tree: u64, image: u64) -> ! {
 extern "C" fn secondary_main(cpu: usize) -> ! {
     percpu::install(cpu);
     match system() {
-        Some(system) => run::run(system, cpu),
+        Some(system) => {
+            gic::init_cpu(cpu, system.platform.maintenance);
+            run::run(system, cpu)
+        }
         None => bulkhead_arch::firmware::halt(),
     }
 }
@@ -177,16 +180,27 @@ fn plan(
     }
 }
 
-/// Maps the GIC, makes every CPU's redistributor known, and returns the number of the CPU that boots.
+/// Maps the GIC, makes every CPU's redistributor known, brings up the interface of the CPU that boots, and returns its number.
 fn bring_up_interrupts(platform: &Platform<'_>) -> usize {
     let conduit = platform.psci;
-    let (Gic::V3 { distributor, redistributors }, true) = (&platform.gic, guest::has_gic_system_registers())
-    else {
-        refuse(conduit, &[&format_args!("{}: this GIC is no GICv3", platform.gic_path)]);
+    let (distributor, redistributors): (_, &[_]) = match &platform.gic {
+        Gic::V3 { distributor, redistributors } => (distributor, redistributors),
+        Gic::V2 { distributor, .. } => (distributor, &[]),
     };
+    if !redistributors.is_empty() && !guest::has_gic_system_registers() {
+        refuse(conduit, &[&format_args!("{}: the CPU has no system registers for it", platform.gic_path)]);
+    }
     let Some(registers) = Mmio::map(*distributor) else {
         refuse(conduit, &[&"the distributor cannot be mapped"]);
     };
+    if let Gic::V2 { hypervisor_interface, .. } = platform.gic {
+        let cpu_interface = platform.gic.adjacent_cpu_interface().and_then(Mmio::map);
+        let Some((cpu_interface, hypervisor_interface)) = cpu_interface.zip(Mmio::map(hypervisor_interface))
+        else {
+            refuse(conduit, &[&"the GIC's CPU interfaces cannot be mapped"]);
+        };
+        gic::find_interface(registers, cpu_interface, hypervisor_interface);
+    }
     gic::init_distributor(registers);
     let own = percpu::mpidr();
     let Some(cpu) = platform.cpus.iter().take(MAX_CPUS).position(|cpu| cpu.mpidr == own) else {
@@ -197,6 +211,7 @@ fn bring_up_interrupts(platform: &Platform<'_>) -> usize {
     if !redistributors.iter().all(|&region| gic::find_redistributors(region, mpidrs.clone())) {
         refuse(conduit, &[&"the redistributors cannot be mapped"]);
     }
+    gic::init_cpu(cpu, platform.maintenance);
     cpu
 }
 

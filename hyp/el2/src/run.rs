@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use bulkhead_arch::gic::Acknowledged;
 use bulkhead_arch::mmu::Window;
 use bulkhead_arch::percpu::PerCpu;
 use bulkhead_arch::{barrier, fault, firmware, gic, guest};
@@ -27,7 +28,6 @@ const LEFT_STOPPED: u64 = 4;
 
 /// Runs the CPU that calls, number `cpu`.
 pub fn run(system: &'static System, cpu: usize) -> ! {
-    gic::init_cpu(cpu, system.platform.maintenance);
     let Some((partition, vcpu)) = system.role(cpu) else {
         loop {
             wait(system, None);
@@ -114,15 +114,15 @@ fn wait(system: &System, role: Option<(&Partition, usize)>) {
     barrier::wait_for_interrupt();
     loop {
         let acknowledged = gic::acknowledge();
-        let Some(intid) = IntId::new(acknowledged) else { return gic::discard(acknowledged) };
-        gic::drop_priority(intid);
-        interrupt(system, role, intid);
+        let Some(intid) = acknowledged.intid() else { return acknowledged.discard() };
+        acknowledged.drop_priority();
+        interrupt(system, role, acknowledged, intid);
     }
 }
 
 /// Serves an interrupt whose priority is dropped.
 #[inline]
-fn interrupt(system: &System, role: Option<(&Partition, usize)>, intid: IntId) {
+fn interrupt(system: &System, role: Option<(&Partition, usize)>, acknowledged: Acknowledged, intid: IntId) {
     if intid == gic::KICK || intid == system.platform.maintenance {
         if fault::is_halted() {
             firmware::halt();
@@ -131,14 +131,14 @@ fn interrupt(system: &System, role: Option<(&Partition, usize)>, intid: IntId) {
             partition.refresh_uart_line(vcpu);
             partition.vgic.lock().refill(&mut partition.machine(), vcpu);
         }
-        gic::deactivate(intid);
+        acknowledged.deactivate();
     } else if Some(intid) == system.console_interrupt {
         console::interrupt(system);
-        gic::deactivate(intid);
+        acknowledged.deactivate();
     } else if let Some((partition, vcpu)) = role {
         partition.vgic.lock().hardware_interrupt(&mut partition.machine(), vcpu, intid);
     } else {
-        gic::deactivate(intid);
+        acknowledged.deactivate();
     }
 }
 
@@ -147,12 +147,13 @@ fn interrupt(system: &System, role: Option<(&Partition, usize)>, intid: IntId) {
 pub fn guest_interrupt(acknowledged: u64) -> u64 {
     let Some(system) = system() else { return STAY };
     let Some((partition, vcpu)) = system.role(PerCpu::current().cpu()) else { return STAY };
-    let Some(intid) = IntId::new(acknowledged as u32) else {
-        gic::discard(acknowledged as u32);
+    let acknowledged = Acknowledged::from_raw(acknowledged);
+    let Some(intid) = acknowledged.intid() else {
+        acknowledged.discard();
         return STAY;
     };
-    gic::drop_priority(intid);
-    interrupt(system, Some((partition, vcpu)), intid);
+    acknowledged.drop_priority();
+    interrupt(system, Some((partition, vcpu)), acknowledged, intid);
     if intid == gic::KICK && partition.stopping.load(Ordering::Acquire) { LEFT_STOPPED } else { STAY }
 }
 

@@ -7,17 +7,18 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bulkhead_arch::gic::{self, GicMachine};
 use bulkhead_arch::mmu;
 use bulkhead_arch::percpu::PerCpu;
-use bulkhead_policy::addr::{Ipa, Pa, Region};
+use bulkhead_policy::addr::{Pa, Region};
 use bulkhead_policy::bundle::Bundle;
 use bulkhead_policy::dispatch::EmulatedDevices;
 use bulkhead_policy::irq::IntId;
 use bulkhead_policy::lifecycle::Lifecycle;
 use bulkhead_policy::plan::{PartitionPlan, Plan};
-use bulkhead_policy::platform::{Gic, Platform};
+use bulkhead_policy::platform::Platform;
+use bulkhead_policy::stage2::Kind;
 use bulkhead_policy::stage2::{Stage2, Table};
 use bulkhead_policy::tree::Tree;
 use bulkhead_policy::vcpu::Exception;
-use bulkhead_policy::vgic::{Vgic, redistributor};
+use bulkhead_policy::vgic::Vgic;
 use bulkhead_policy::vpl011::Vpl011;
 use spin::{Mutex, Once};
 
@@ -118,30 +119,33 @@ impl Partition {
         plan: &'static PartitionPlan<'static>,
         platform: &Platform<'_>,
     ) -> Result<Self, &'static str> {
-        let tables = Stage2::tables_for(plan.mappings().map(|(ipa, pa, size, _)| (ipa, pa, size)));
+        let cpu_interface = platform.gic.guest_cpu_interface();
+        let mappings = || {
+            let cpu_interface = cpu_interface.iter();
+            let cpu_interface = cpu_interface
+                .map(|frame| (frame.mapped.start(), frame.pa, frame.mapped.size(), Kind::Device));
+            plan.mappings().chain(cpu_interface)
+        };
+        let tables = Stage2::tables_for(mappings().map(|(ipa, pa, size, _)| (ipa, pa, size)));
         let pool = vec![Table::EMPTY; tables].leak();
         let base = Pa::new(mmu::physical_address(pool.as_ptr() as u64));
         let mut stage2 = Stage2::new(pool, base).map_err(|_| "no stage-2 tables")?;
-        for (ipa, pa, size, kind) in plan.mappings() {
+        for (ipa, pa, size, kind) in mappings() {
             stage2.map(ipa, pa, size, kind).map_err(|_| "the stage-2 tables cannot be built")?;
         }
         bulkhead_arch::barrier::complete_stores();
 
-        let Gic::V3 { distributor, redistributors } = &platform.gic else {
-            return Err("this GIC is no GICv3");
-        };
-        let at = |pa: Pa, size| {
-            Region::new(Ipa::new(pa.raw()), size).ok_or("the GIC's frames leave the address space")
-        };
-        let first = redistributors.first().ok_or("the GIC has no redistributors")?;
+        let mut frames = platform.gic.guest_frames(plan.cpus.len()).map(|(_, region)| region);
+        let distributor = frames.next().ok_or("the GIC's frames leave the address space")?;
         let devices = EmulatedDevices {
-            distributor: at(distributor.start(), distributor.size())?,
-            redistributors: Some(at(first.start(), redistributor::STRIDE * plan.cpus.len() as u64)?),
+            distributor,
+            redistributors: frames.next().filter(|_| cpu_interface.is_none()),
+            deactivate: cpu_interface.map(|frame| frame.deactivate),
             uart: plan.console.map(|console| console.registers),
         };
         let ppis = [Some(platform.virtual_timer), Some(platform.physical_timer), platform.pmu];
         let ppis = ppis.iter().flatten().fold(0, |mask, intid| mask | 1 << intid.raw());
-        let mut vgic = Vgic::new(gic::words(), plan.cpus.len(), ppis, platform.virtual_timer);
+        let mut vgic = Vgic::new(gic::model(), gic::words(), plan.cpus.len(), ppis, platform.virtual_timer);
         // Disabled, inactive and routed to vCPU 0 from the start.
         for interrupt in &plan.interrupts {
             vgic.own_hardware(interrupt.intid, interrupt.trigger);
@@ -150,7 +154,7 @@ impl Partition {
         if let Some(console) = plan.console {
             vgic.own_emulated(console.intid);
         }
-        vgic.reset(&mut GicMachine { cpus: &plan.cpus });
+        vgic.reset(&mut GicMachine::new(&plan.cpus));
         Ok(Self {
             index,
             plan,
@@ -182,7 +186,7 @@ impl Partition {
     /// The GIC as its vGIC uses it.
     #[inline]
     pub fn machine(&self) -> GicMachine<'_> {
-        GicMachine { cpus: &self.plan.cpus }
+        GicMachine::new(&self.plan.cpus)
     }
 
     /// Makes the CPUs of all its vCPUs but `except` look at its lifecycle.

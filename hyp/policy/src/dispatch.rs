@@ -21,6 +21,8 @@ pub struct EmulatedDevices {
     pub distributor: Region<Ipa>,
     /// GICR frames of all its vCPUs.
     pub redistributors: Option<Region<Ipa>>,
+    /// GICC_DIR of a GICv2, at the start of each of its pages.
+    pub deactivate: Option<Region<Ipa>>,
     /// PL011.
     pub uart: Option<Region<Ipa>>,
 }
@@ -133,6 +135,7 @@ fn data_abort<S: System>(system: &mut S, abort: DataAbort, registers: &mut Regis
 enum Device {
     Distributor(u64),
     Redistributors(u64),
+    Deactivate(u64),
     Uart(u64),
 }
 
@@ -144,7 +147,10 @@ impl Device {
         if let Some(offset) = devices.redistributors.and_then(|region| region.offset_of(ipa)) {
             return Some(Self::Redistributors(offset));
         }
-        devices.uart.and_then(|region| region.offset_of(ipa)).map(Self::Uart)
+        if let Some(offset) = devices.uart.and_then(|region| region.offset_of(ipa)) {
+            return Some(Self::Uart(offset));
+        }
+        devices.deactivate.and_then(|region| region.offset_of(ipa)).map(Self::Deactivate)
     }
 
     fn access<S: System>(self, system: &mut S, size: u64, direction: Direction) -> Access {
@@ -165,6 +171,15 @@ impl Device {
                     .with_vgic(|vgic, machine| vgic.write_redistributor(machine, vcpu, offset, size, value));
                 Access::Value(0)
             }
+            (Self::Deactivate(offset), Direction::Store(value)) => {
+                // INTID 9:0; the sender in 12:10 is that of the one SGI of this number that is active.
+                let intid = IntId::new(value as u32 & 0x3ff).filter(|_| offset & 0xfff == 0 && size == 4);
+                if let Some(intid) = intid {
+                    system.with_vgic(|vgic, machine| vgic.deactivate(machine, vcpu, intid));
+                }
+                Access::Value(0)
+            }
+            (Self::Deactivate(_), Direction::Load) => Access::Value(0),
             (Self::Uart(offset), direction) => Access::Value(system.access_uart(offset, direction)),
         }
     }
@@ -189,6 +204,10 @@ fn system_register<S: System>(
             if let Some(intid) = IntId::new(value as u32 & 0xff_ffff) {
                 system.with_vgic(|vgic, machine| vgic.deactivate(machine, vcpu, intid));
             }
+        }
+        // A GICv2 has no system registers, also where the CPU has some.
+        (SystemRegister::ICC_SRE, _) if system.devices().redistributors.is_none() => {
+            return Action::Inject(Exception::Undefined);
         }
         // System registers are the only interface (SRE, DFB, DIB); ACTLR_EL1 has nothing for a guest.
         (SystemRegister::ICC_SRE, true) => registers.set(access.rt, 0b111),

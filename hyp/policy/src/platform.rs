@@ -69,7 +69,47 @@ pub enum Gic {
     },
 }
 
+/// How a guest of a GICv2 gets its CPU interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GuestCpuInterface {
+    /// What is mapped: GICV without GICV_DIR.
+    pub pa: Pa,
+    /// Where the guest sees it: where the board has its GICC.
+    pub mapped: Region<Ipa>,
+    /// The rest of it: GICC_DIR and nothing else. Not mapped, because an interrupt without a list register may have to be
+    /// deactivated and GICH_HCR has no trap for that.
+    pub deactivate: Region<Ipa>,
+}
+
+/// Bytes from one page of a GICC or GICV to the next: 4 KiB, or 64 KiB where each page repeats 16 times, so that an operating
+/// system with 64 KiB pages can map it (IHI 0048, 4.1.4 leaves that to the board).
+fn cpu_interface_stride(frame: Region<Pa>) -> u64 {
+    if frame.size() >= 0x2_0000 { 0x1_0000 } else { 0x1000 }
+}
+
 impl Gic {
+    /// The two pages of GICC next to each other, for EL2. `None` on a GICv3.
+    #[must_use]
+    pub fn adjacent_cpu_interface(&self) -> Option<Region<Pa>> {
+        let Self::V2 { cpu_interface, .. } = *self else { return None };
+        // The last repetition of the first page is the neighbour of the first one of the second.
+        let offset = cpu_interface_stride(cpu_interface).wrapping_sub(0x1000);
+        Region::new(Pa::new(cpu_interface.start().raw().checked_add(offset)?), 0x2000)
+    }
+
+    /// What a guest gets as its GICC. `None` on a GICv3.
+    #[must_use]
+    pub fn guest_cpu_interface(&self) -> Option<GuestCpuInterface> {
+        let Self::V2 { cpu_interface, virtual_interface, .. } = *self else { return None };
+        let size = cpu_interface_stride(cpu_interface).min(cpu_interface_stride(virtual_interface));
+        let start = cpu_interface.start().raw();
+        Some(GuestCpuInterface {
+            pa: virtual_interface.start(),
+            mapped: Region::new(Ipa::new(start), size)?,
+            deactivate: Region::new(Ipa::new(start.checked_add(size)?), size)?,
+        })
+    }
+
     /// The frames that a guest with this many vCPUs sees, where the board has its own: GICD, then GICR (one
     /// region for all) or GICC.
     pub fn guest_frames(&self, vcpus: usize) -> impl Iterator<Item = (&'static str, Region<Ipa>)> + use<> {
@@ -79,8 +119,9 @@ impl Gic {
                 (distributor, "GICR", first, redistributor::STRIDE.saturating_mul(vcpus as u64))
             }
             Self::V2 { distributor, cpu_interface, virtual_interface, .. } => {
-                let size = cpu_interface.size().min(virtual_interface.size());
-                (distributor, "GICC", cpu_interface.start(), size)
+                let stride =
+                    cpu_interface_stride(*cpu_interface).min(cpu_interface_stride(*virtual_interface));
+                (distributor, "GICC", cpu_interface.start(), stride.saturating_mul(2))
             }
         };
         let frames = [("GICD", distributor.start(), distributor.size()), (name, second, size)];
@@ -361,12 +402,13 @@ fn gic(node: Node<'_>, v3: bool) -> Result<Gic, PlatformError<'_>> {
     let mut frame = |message| frames.next().flatten().ok_or(error(message));
     let distributor = frame("its reg has no GICD frame")?;
     if !v3 {
-        return Ok(Gic::V2 {
-            distributor,
-            cpu_interface: frame("its reg has no GICC frame")?,
-            hypervisor_interface: frame("its reg has no GICH frame; it cannot be virtualized")?,
-            virtual_interface: frame("its reg has no GICV frame; it cannot be virtualized")?,
-        });
+        let cpu_interface = frame("its reg has no GICC frame")?;
+        let hypervisor_interface = frame("its reg has no GICH frame; it cannot be virtualized")?;
+        let virtual_interface = frame("its reg has no GICV frame; it cannot be virtualized")?;
+        if cpu_interface.size() < 0x2000 || virtual_interface.size() < 0x2000 {
+            return Err(error("its GICC or GICV frame is smaller than 8 KiB"));
+        }
+        return Ok(Gic::V2 { distributor, cpu_interface, hypervisor_interface, virtual_interface });
     }
     let count = node.property("#redistributor-regions").and_then(|count| count.u32()).unwrap_or(1);
     let redistributors: Vec<_> = frames.map_while(|frame| frame).take(count as usize).collect();

@@ -85,7 +85,7 @@ fn linux_gets_what_it_needs() {
 fn gicv2_says_which_cpus_have_a_ppi() {
     let guests = guests(VIRT_V2, &tests::demo());
     assert_eq!(text(guests[0], "/intc@8000000", "compatible"), ["arm,gic-400", "arm,cortex-a15-gic"]);
-    let frames = [0, 0x800_0000, 0, 0x1_0000, 0, 0x801_0000, 0, 0x1_0000];
+    let frames = [0, 0x800_0000, 0, 0x1_0000, 0, 0x801_0000, 0, 0x2000];
     assert_eq!(cells(guests[0], "/intc@8000000", "reg"), frames);
     assert_eq!(cells(guests[0], "/timer", "interrupts")[..3], [1, 13, 0x704]);
     assert_eq!(cells(guests[1], "/timer", "interrupts")[..3], [1, 13, 0x104]);

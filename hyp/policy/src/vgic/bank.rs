@@ -13,6 +13,8 @@ pub struct Bank {
     pub hardware: u32,
     /// Forwarding to a vCPU is enabled.
     pub enabled: u32,
+    /// Enabled for good.
+    pub always_enabled: u32,
     /// Group 1.
     pub group1: u32,
     /// Edge-triggered.
@@ -41,6 +43,8 @@ pub struct Bank {
     pub priority: [u8; 32],
     /// Where an SPI goes.
     pub target: [u8; 32],
+    /// What GICD_ITARGETSR of a GICv2 says of it: the vCPUs that it may go to.
+    pub targets: [u8; 32],
     /// Where an interrupt that is resident or active is.
     pub home: [u8; 32],
 }
@@ -72,6 +76,7 @@ impl Bank {
             owned: 0,
             hardware: 0,
             enabled: 0,
+            always_enabled: 0,
             group1: 0,
             edge: if word == 0 { 0xffff } else { 0 },
             wired_edge: if word == 0 { 0xffff } else { 0 },
@@ -86,6 +91,7 @@ impl Bank {
             cancel_active: 0,
             priority: [0; 32],
             target: [0; 32],
+            targets: [1; 32],
             home: [0; 32],
         }
     }
@@ -95,6 +101,8 @@ impl Bank {
         *self = Self {
             owned: self.owned,
             hardware: self.hardware,
+            enabled: self.always_enabled,
+            always_enabled: self.always_enabled,
             line: self.line,
             edge: self.wired_edge,
             wired_edge: self.wired_edge,

@@ -1,11 +1,12 @@
 //! The registers of the distributor, and those that a redistributor has in common with it.
 //!
-//! Offsets and fields are those of IHI 0069 (GICv3 and GICv4), 12.9 and 12.11. The partition sees a single security
-//! state (GICD_CTLR.DS = 1) and affinity routing always on. A register that does not exist, and an
+//! Offsets and fields are those of IHI 0069 (GICv3 and GICv4), 12.9 and 12.11, and of IHI 0048 (GICv2), 4.3. The partition sees
+//! a single security state: of a GICv3 GICD_CTLR.DS = 1 and affinity routing always on, of a GICv2 one without Security
+//! Extensions. A GICv2's private interrupts are in its distributor, each vCPU seeing its own. A register that does not exist, and an
 //! access of a size that a register does not support, reads as zero and is ignored.
 
 use super::bank::{Bank, bits, mask};
-use super::{Access, Vgic, bank_index};
+use super::{Access, Model, SGIS, Vgic, bank_index};
 use crate::irq::IntId;
 use crate::machine::Machine;
 
@@ -14,6 +15,14 @@ const TYPER: u64 = 0x0004;
 const IIDR: u64 = 0x0008;
 const IROUTER: u64 = 0x6000;
 const PIDR2: u64 = 0xffe8;
+
+const ITARGETSR: u64 = 0x0800;
+const ITARGETSR_END: u64 = 0x0c00;
+const SGIR: u64 = 0x0f00;
+const CPENDSGIR: u64 = 0x0f10;
+const SPENDSGIR: u64 = 0x0f20;
+const SPENDSGIR_END: u64 = 0x0f30;
+const ICPIDR2: u64 = 0x0fe8;
 
 const CTLR_ENABLE_GROUPS: u32 = 0b11;
 const CTLR_ARE: u32 = 1 << 4;
@@ -24,6 +33,9 @@ const CTLR_RWP: u32 = 1 << 31;
 pub(super) const IIDR_VALUE: u32 = 0x4200_043b;
 /// Architecture revision GICv3 in bits 7:4 (IHI 0069, 12.9.22).
 pub(super) const PIDR2_VALUE: u32 = 0x3b;
+/// Those of a GIC-400, revision 1 (DDI 0471, 3.2).
+const V2_IIDR_VALUE: u32 = 0x0200_143b;
+const V2_ICPIDR2_VALUE: u32 = 0x2b;
 
 /// A register of which there is one for every 32, 16 or 4 interrupts, in the distributor and in the
 /// redistributor's SGI frame at the same offset.
@@ -65,6 +77,11 @@ pub(super) fn decode(offset: u64) -> Option<(BankRegister, usize)> {
     })
 }
 
+/// The interrupts whose bytes an access of `size` bytes at `offset` touches, with the place of each byte in the value.
+fn bytes(offset: u64, size: u64) -> impl Iterator<Item = (u32, u32)> {
+    (0..size as u32).map(move |byte| ((offset as u32).wrapping_add(byte), (byte & 3) << 3))
+}
+
 /// Which bank an access is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum BankId {
@@ -84,8 +101,11 @@ impl Vgic {
         size: u64,
     ) -> Access {
         if let Some((register, word)) = decode(offset) {
-            let Some(index) = word.checked_sub(1) else { return Access::Value(0) };
-            return self.read_bank(machine, vcpu, BankId::Shared(index), register, size);
+            let Some(id) = self.distributor_bank(vcpu, word) else { return Access::Value(0) };
+            return self.read_bank(machine, vcpu, id, register, size);
+        }
+        if self.model == Model::V2 {
+            return Access::Value(self.read_v2(machine, vcpu, offset, size).into());
         }
         let value = match (offset, size) {
             (CTLR, 4) => {
@@ -111,9 +131,13 @@ impl Vgic {
         value: u64,
     ) {
         if let Some((register, word)) = decode(offset) {
-            if let Some(index) = word.checked_sub(1) {
-                self.write_bank(machine, vcpu, BankId::Shared(index), register, size, value as u32);
+            if let Some(id) = self.distributor_bank(vcpu, word) {
+                self.write_bank(machine, vcpu, id, register, size, value as u32);
             }
+            return;
+        }
+        if self.model == Model::V2 && offset != CTLR {
+            self.write_v2(machine, vcpu, offset, size, value as u32);
             return;
         }
         match (offset, size) {
@@ -129,6 +153,103 @@ impl Vgic {
             (IROUTER.., 4 | 8) => self.write_router(machine, vcpu, offset, size, value),
             _ => {}
         }
+    }
+
+    /// The bank that register word `word` of the distributor shows to `vcpu`.
+    fn distributor_bank(&self, vcpu: usize, word: usize) -> Option<BankId> {
+        match word.checked_sub(1) {
+            Some(index) => Some(BankId::Shared(index)),
+            None => (self.model == Model::V2).then_some(BankId::Private(vcpu)),
+        }
+    }
+
+    /// What a GICv2's distributor has beside the bank registers.
+    fn read_v2<M: Machine>(&mut self, machine: &mut M, vcpu: usize, offset: u64, size: u64) -> u32 {
+        match (offset, size) {
+            (CTLR, 4) => self.groups,
+            // ITLinesNumber and CPUNumber (IHI 0048, 4.3.2).
+            (TYPER, 4) => self.shared.len() as u32 | (self.vcpus.len().wrapping_sub(1) as u32) << 5,
+            (IIDR, 4) => V2_IIDR_VALUE,
+            (ICPIDR2, 4) => V2_ICPIDR2_VALUE,
+            (ITARGETSR..ITARGETSR_END, 1 | 4) => {
+                bytes(offset - ITARGETSR, size).fold(0, |value, (intid, shift)| {
+                    let targets = match IntId::new(intid) {
+                        Some(intid) if intid.is_private() => mask(vcpu),
+                        Some(intid) => self.targets(intid),
+                        None => 0,
+                    };
+                    value | targets << shift
+                })
+            }
+            (CPENDSGIR..SPENDSGIR_END, 1 | 4) => {
+                self.unload(machine, vcpu);
+                let senders = self.vcpus.get(vcpu).map_or([0; SGIS], |private| private.senders);
+                self.fill(machine, vcpu);
+                bytes(offset & 0xf, size).fold(0, |value, (intid, shift)| {
+                    value | u32::from(senders.get(intid as usize).copied().unwrap_or(0)) << shift
+                })
+            }
+            _ => 0,
+        }
+    }
+
+    fn write_v2<M: Machine>(&mut self, machine: &mut M, vcpu: usize, offset: u64, size: u64, value: u32) {
+        match (offset, size) {
+            (ITARGETSR..ITARGETSR_END, 1 | 4) => {
+                for (intid, shift) in bytes(offset - ITARGETSR, size) {
+                    if let Some(intid) = IntId::new(intid) {
+                        self.write_targets(machine, vcpu, intid, (value >> shift) as u8);
+                    }
+                }
+            }
+            (SGIR, 4) => self.write_sgir(machine, vcpu, value),
+            (CPENDSGIR..SPENDSGIR_END, 1 | 4) => {
+                let existing = mask(self.vcpus.len()).wrapping_sub(1);
+                self.unload(machine, vcpu);
+                if let Some(private) = self.vcpus.get_mut(vcpu) {
+                    for (intid, shift) in bytes(offset & 0xf, size) {
+                        let Some(senders) = private.senders.get_mut(intid as usize) else { continue };
+                        let named = ((value >> shift) & existing) as u8;
+                        if offset < SPENDSGIR {
+                            *senders &= !named;
+                        } else {
+                            *senders |= named;
+                        }
+                        let bit = mask(intid as usize);
+                        if *senders == 0 {
+                            private.bank.latched &= !bit;
+                        } else {
+                            private.bank.latched |= bit;
+                        }
+                    }
+                }
+                self.fill(machine, vcpu);
+            }
+            _ => {}
+        }
+    }
+
+    /// What GICD_ITARGETSR says of an SPI.
+    fn targets(&mut self, intid: IntId) -> u32 {
+        let Some((bank, bit)) = self.shared_bit(intid) else { return 0 };
+        if bank.owned & mask(bit) == 0 {
+            return 0;
+        }
+        bank.targets.get(bit).copied().map_or(0, u32::from)
+    }
+
+    /// GICD_ITARGETSR: bits of vCPUs that do not exist are zero. Of several, the first gets the interrupt.
+    fn write_targets<M: Machine>(&mut self, machine: &mut M, vcpu: usize, intid: IntId, targets: u8) {
+        let targets = u32::from(targets) & mask(self.vcpus.len()).wrapping_sub(1);
+        let Some((bank, bit)) = self.shared_bit(intid) else { return };
+        if bank.owned & mask(bit) == 0 {
+            return;
+        }
+        if let Some(slot) = bank.targets.get_mut(bit) {
+            *slot = targets as u8;
+        }
+        let target = if targets == 0 { u8::MAX } else { targets.trailing_zeros() as u8 };
+        self.retarget(machine, vcpu, intid, target);
     }
 
     /// GICD_TYPER: No1N, 10 ID bits, ITLinesNumber (IHI 0069, 12.9.38).
@@ -155,14 +276,19 @@ impl Vgic {
     fn write_router<M: Machine>(&mut self, machine: &mut M, vcpu: usize, offset: u64, size: u64, value: u64) {
         let Some((intid, 0)) = Self::router(offset) else { return };
         let vcpus = self.vcpus.len() as u64;
-        let Some((bank, bit)) = self.shared_bit(intid) else { return };
-        if bank.owned & mask(bit) == 0 {
-            return;
-        }
         // Affinities are Aff0 below the number of vCPUs; any other names nobody, and the interrupt then stays
         // pending. GICD_TYPER.No1N says that 1-of-N routing does not exist.
         let affinity = if size == 8 { value & 0xff_00ff_ffff } else { value & 0x00ff_ffff };
         let target = if affinity < vcpus { affinity as u8 } else { u8::MAX };
+        self.retarget(machine, vcpu, intid, target);
+    }
+
+    /// Sends an SPI to `target` from now on, `u8::MAX` being nobody.
+    fn retarget<M: Machine>(&mut self, machine: &mut M, vcpu: usize, intid: IntId, target: u8) {
+        let Some((bank, bit)) = self.shared_bit(intid) else { return };
+        if bank.owned & mask(bit) == 0 {
+            return;
+        }
         bank.set_target(bit, target);
         if target != u8::MAX && bank.hardware & mask(bit) != 0 {
             machine.route(intid, usize::from(target));
@@ -246,11 +372,15 @@ impl Vgic {
             self.unload(machine, vcpu);
         }
         let timer = if owner == vcpu { 0 } else { self.timer_mask() };
+        // A GICv2's SGIs are pended by GICD_SPENDSGIR, which names their senders (IHI 0048, 4.3.7).
+        let senders = self.model == Model::V2 && matches!(id, BankId::Private(_));
         let Some(bank) = self.bank(id) else { return };
         // List register 0 of another CPU may hold the timer unknown to its bank.
         let elsewhere = bank.resident | if bank.word() == 0 { timer } else { 0 };
         // Only these have one bit for each interrupt.
         let value = if matches!(register, Priority(_) | Config { .. }) { value } else { value & bank.owned };
+        let value =
+            if senders && matches!(register, SetPending | ClearPending) { value & !0xffff } else { value };
         match (register, size) {
             (SetEnable, 4) => {
                 let changed = value & !bank.enabled;
@@ -267,7 +397,7 @@ impl Vgic {
                 }
             }
             (ClearEnable, 4) => {
-                let changed = value & bank.enabled;
+                let changed = value & bank.enabled & !bank.always_enabled;
                 bank.enabled &= !changed;
                 let (word, hardware) = (bank.word(), bank.hardware & changed);
                 if hardware != 0 {

@@ -17,6 +17,8 @@ pub struct ListRegister {
     pub active: bool,
     /// Deactivating it deactivates the physical interrupt of the same number.
     pub hardware: bool,
+    /// The vCPU that sent it, of an SGI of a GICv2; else 0.
+    pub source: u8,
     /// Raise the maintenance interrupt when it is deactivated; only without `hardware`.
     pub notify_end: bool,
 }

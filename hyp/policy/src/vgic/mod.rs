@@ -25,6 +25,17 @@ use crate::machine::{Machine, Maintenance};
 
 /// The most list registers that a GIC has.
 const LIST_REGISTERS: usize = 16;
+/// How many SGIs there are.
+const SGIS: usize = 16;
+
+/// Which GIC the partition sees: the one that the board has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Model {
+    /// GICv2 without Security Extensions (IHI 0048), at most 8 vCPUs.
+    V2,
+    /// GICv3 with one Security state and affinity routing (IHI 0069), at most 16 vCPUs.
+    V3,
+}
 
 /// What one vCPU has to itself.
 #[derive(Clone, Debug)]
@@ -49,8 +60,47 @@ struct Private {
     running: bool,
     /// GICR_WAKER.ProcessorSleep.
     asleep: bool,
+    /// Which vCPUs have each SGI pending here, outside of the list registers (GICD_SPENDSGIR). Not of a GICv3.
+    senders: [u8; SGIS],
+    /// The sender of each SGI that is in a list register or active.
+    sender: [u8; SGIS],
     /// What the machine was last told.
     maintenance: Maintenance,
+}
+
+impl Private {
+    /// SGI `intid` is pending from vCPU `sender`, too.
+    fn add_sender(&mut self, intid: IntId, sender: u8) {
+        if let Some(senders) = self.senders.get_mut(intid.raw() as usize) {
+            *senders |= mask(usize::from(sender)) as u8;
+        }
+    }
+
+    /// SGI `intid` of a GICv2 goes into a list register, for the first of its senders. True where there are more, each of
+    /// which is an interrupt of its own (IHI 0048, 3.3.2): they wait for its end.
+    fn take_sender(&mut self, intid: IntId) -> bool {
+        let n = intid.raw() as usize;
+        let (Some(senders), Some(sender)) = (self.senders.get_mut(n), self.sender.get_mut(n)) else {
+            return false;
+        };
+        *sender = senders.trailing_zeros() as u8 & 7;
+        *senders &= senders.wrapping_sub(1);
+        *senders != 0
+    }
+
+    /// The sender of SGI `intid` where that is in a list register or active.
+    fn sender_of(&self, intid: IntId) -> u8 {
+        self.sender.get(intid.raw() as usize).copied().unwrap_or(0)
+    }
+
+    /// The sender of an SGI that is in a list register sends it again: where it is still pending there, the two are one. True where
+    /// others are pending.
+    fn merge_sender(&mut self, intid: IntId, sender: u8) -> bool {
+        self.senders.get_mut(intid.raw() as usize).is_some_and(|senders| {
+            *senders &= !(mask(usize::from(sender)) as u8);
+            *senders != 0
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +125,7 @@ pub enum Access {
 /// The interrupt controller of one partition.
 #[derive(Clone, Debug)]
 pub struct Vgic {
+    model: Model,
     /// GICD_CTLR.EnableGrp0 and EnableGrp1.
     groups: u32,
     /// SPIs, bank `n` holding INTIDs `32 * (n + 1)` onwards.
@@ -84,11 +135,16 @@ pub struct Vgic {
 }
 
 impl Vgic {
-    /// A controller with INTIDs below `32 * words` (1 ≤ `words` ≤ 32) for `vcpus` vCPUs, each having the SGIs and
+    /// A controller of this model with INTIDs below `32 * words` (1 ≤ `words` ≤ 32) for `vcpus` vCPUs, each having the SGIs and
     /// the PPIs in `ppis` (bit mask of INTIDs 16–31). All come from hardware.
     #[must_use]
-    pub fn new(words: usize, vcpus: usize, ppis: u32, virtual_timer: IntId) -> Self {
+    pub fn new(model: Model, words: usize, vcpus: usize, ppis: u32, virtual_timer: IntId) -> Self {
         let mut private = Bank::new(0);
+        if model == Model::V2 {
+            // As a GIC-400 has them (DDI 0471, 3.3: GICD_ISENABLER0).
+            private.always_enabled = 0xffff;
+            private.enabled = 0xffff;
+        }
         private.owned = 0xffff | ppis;
         private.hardware = ppis;
         let vcpu = || Private {
@@ -102,9 +158,12 @@ impl Vgic {
             asked: None,
             running: false,
             asleep: true,
+            senders: [0; SGIS],
+            sender: [0; SGIS],
             maintenance: Maintenance::default(),
         };
         Self {
+            model,
             groups: 0,
             shared: (1..words.min(32)).map(|word| Bank::new(word as u16)).collect(),
             vcpus: core::iter::repeat_with(vcpu).take(vcpus.min(16)).collect(),
@@ -157,6 +216,7 @@ impl Vgic {
         private.inbox = 0;
         private.inbox_shared = false;
         private.asleep = true;
+        private.senders = [0; SGIS];
     }
 
     /// Starts vCPU `vcpu` on this CPU with its list registers empty. Its private interrupts are as its stop or the partition's reset
@@ -173,6 +233,16 @@ impl Vgic {
         machine.set_maintenance(private.maintenance);
         for n in 0..machine.list_registers() {
             machine.write_list_register(n, None);
+        }
+        if self.model == Model::V2 {
+            // A GICv2's CPU says how to reach it only when it is up.
+            for bank in &self.shared {
+                for bit in bits(bank.hardware).filter(|&bit| bank.target_of(bit) == vcpu) {
+                    if let Some(intid) = bank.intid(bit) {
+                        machine.route(intid, vcpu);
+                    }
+                }
+            }
         }
         self.fill(machine, vcpu);
     }
@@ -267,6 +337,24 @@ impl Vgic {
                 continue;
             }
             private.bank.latched |= sgi;
+            self.deliver(machine, Some(vcpu), target, intid);
+        }
+    }
+
+    /// Sends an SGI as a write of `value` to GICD_SGIR does (IHI 0048, 4.3.15).
+    fn write_sgir<M: Machine>(&mut self, machine: &mut M, vcpu: usize, value: u32) {
+        let own = mask(vcpu);
+        let targets = match (value >> 24) & 3 {
+            0 => (value >> 16) & 0xff,
+            1 => !own,
+            2 => own,
+            _ => 0,
+        };
+        let intid = IntId::sgi(value as u8);
+        for target in bits(targets) {
+            let Some(private) = self.vcpus.get_mut(target) else { break };
+            private.bank.latched |= mask(intid.raw() as usize);
+            private.add_sender(intid, vcpu as u8);
             self.deliver(machine, Some(vcpu), target, intid);
         }
     }
@@ -513,7 +601,8 @@ impl Vgic {
             bank.active |= bit_mask;
             bank.set_home(bit, vcpu);
         }
-        if entry.pending && latched && bank.cancel_pending & bit_mask == 0 {
+        let pending = entry.pending && latched && bank.cancel_pending & bit_mask == 0;
+        if pending {
             bank.latched |= bit_mask;
         }
         bank.cancel_active &= !bit_mask;
@@ -526,6 +615,15 @@ impl Vgic {
         if bank.pending() & bit_mask != 0 && target != vcpu {
             self.deliver(machine, Some(vcpu), target, entry.intid);
         }
+        if pending && let Some(private) = self.private_with_senders(vcpu, entry.intid) {
+            private.add_sender(entry.intid, entry.source);
+        }
+    }
+
+    /// What `vcpu` has to itself, if senders of `intid` count: of an SGI of a GICv2.
+    fn private_with_senders(&mut self, vcpu: usize, intid: IntId) -> Option<&mut Private> {
+        let counts = self.model == Model::V2 && (intid.raw() as usize) < SGIS;
+        if counts { self.vcpus.get_mut(vcpu) } else { None }
     }
 
     /// The deliverable interrupt of the highest priority at `vcpu`.
@@ -619,9 +717,18 @@ impl Vgic {
             }
             let Some(mut entry) = machine.read_list_register(n) else { continue };
             if !entry.active {
-                // It is pending already: the two are one.
-                bank.latched &= !mask(bit);
-            } else if !entry.notify_end {
+                // It is pending already: the two are one, unless another vCPU sent it.
+                let others = self
+                    .private_with_senders(vcpu, slot.intid)
+                    .is_some_and(|private| private.merge_sender(slot.intid, entry.source));
+                if !others {
+                    if let Some((bank, _)) = self.bank_bit(vcpu, slot.intid) {
+                        bank.latched &= !mask(bit);
+                    }
+                    continue;
+                }
+            }
+            if !entry.notify_end {
                 // Without the hardware bit, EL2 deactivates the physical interrupt at the end.
                 entry.hardware = false;
                 entry.notify_end = true;
@@ -695,6 +802,12 @@ impl Vgic {
         let bit_mask = mask(bit);
         let active = bank.active & bit_mask != 0;
         let pending = !active;
+        let (mut source, mut others) = (0, false);
+        if let Some(private) = self.private_with_senders(vcpu, intid) {
+            others = pending && private.take_sender(intid);
+            source = private.sender_of(intid);
+        }
+        let Some((bank, bit)) = self.bank_bit(vcpu, intid) else { return };
         let latched = bank.latched & bit_mask != 0;
         let in_service = bank.in_service & bit_mask != 0;
         // Pended again while active: see `repend_resident`.
@@ -707,11 +820,12 @@ impl Vgic {
             pending,
             active,
             hardware,
+            source,
             // EL2 has something to do at the end: look at the line again, or deactivate the physical interrupt.
-            notify_end: !hardware && (again || in_service || bank.line & bit_mask != 0),
+            notify_end: !hardware && (again || others || in_service || bank.line & bit_mask != 0),
         };
         bank.active &= !bit_mask;
-        if pending {
+        if pending && !others {
             bank.latched &= !bit_mask;
         }
         bank.seen_active |= if active { bit_mask } else { 0 };
@@ -743,6 +857,7 @@ impl Vgic {
             pending: true,
             active: false,
             hardware: true,
+            source: 0,
             notify_end: false,
         }));
     }

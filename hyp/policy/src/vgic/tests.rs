@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::bank::{Bank, bits, mask};
 use super::list_register::ListRegister;
 use super::redistributor::STRIDE;
-use super::{Access, Vgic};
+use super::{Access, Model, Vgic};
 use crate::irq::{IntId, Trigger};
 use crate::machine::{Machine, Maintenance};
 
@@ -155,7 +155,7 @@ const IPRIORITYR: u64 = 0x400;
 
 impl World {
     fn new() -> Self {
-        let mut vgic = Vgic::new(4, 2, mask(27) | mask(30), TIMER);
+        let mut vgic = Vgic::new(Model::V3, 4, 2, mask(27) | mask(30), TIMER);
         vgic.own_hardware(SPI, Trigger::Level);
         vgic.own_emulated(UART);
         let machine = Fake {
