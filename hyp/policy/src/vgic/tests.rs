@@ -139,6 +139,8 @@ struct World {
     machine: Fake,
     /// Running priorities and interrupts of each vCPU, the innermost last.
     running: [Vec<(u8, IntId)>; 2],
+    /// Who sent what was acknowledged last.
+    sender: u8,
 }
 
 const GICD_CTLR: u64 = 0;
@@ -152,10 +154,18 @@ const ICPENDR: u64 = 0x280;
 const ISACTIVER: u64 = 0x300;
 const ICACTIVER: u64 = 0x380;
 const IPRIORITYR: u64 = 0x400;
+const ITARGETSR: u64 = 0x800;
+const GICD_SGIR: u64 = 0xf00;
+const CPENDSGIR: u64 = 0xf10;
+const SPENDSGIR: u64 = 0xf20;
 
 impl World {
     fn new() -> Self {
-        let mut vgic = Vgic::new(Model::V3, 4, 2, mask(27) | mask(30), TIMER);
+        Self::of(Model::V3)
+    }
+
+    fn of(model: Model) -> Self {
+        let mut vgic = Vgic::new(model, 4, 2, mask(27) | mask(30), TIMER);
         vgic.own_hardware(SPI, Trigger::Level);
         vgic.own_emulated(UART);
         let machine = Fake {
@@ -167,12 +177,15 @@ impl World {
             routes: Vec::new(),
             split: false,
         };
-        let mut world = Self { vgic, machine, running: [Vec::new(), Vec::new()] };
+        let mut world = Self { vgic, machine, running: [Vec::new(), Vec::new()], sender: 0 };
         world.vgic.reset(&mut world.machine);
         assert_eq!(core::mem::take(&mut world.machine.routes), [(SPI, 0)]);
         for vcpu in 0..2 {
             world.machine.current = vcpu;
             world.vgic.start_vcpu(&mut world.machine, vcpu);
+            if model == Model::V2 {
+                assert_eq!(core::mem::take(&mut world.machine.routes), [(SPI, 0)][vcpu..]);
+            }
             world.write_private(vcpu, vcpu, IGROUPR, u32::MAX);
             world.write_private(vcpu, vcpu, ISENABLER, u32::MAX);
         }
@@ -230,7 +243,11 @@ impl World {
         panic!("a read is retried for ever");
     }
 
+    /// A write of `vcpu` to the private interrupts of `owner`, who on a GICv2 makes it itself.
     fn write_private(&mut self, vcpu: usize, owner: usize, offset: u64, value: u32) {
+        if self.vgic.model == Model::V2 {
+            return self.write(owner, offset, value);
+        }
         let offset = owner as u64 * STRIDE + SGI_FRAME + offset;
         let (vgic, machine) = self.on(vcpu);
         vgic.write_redistributor(machine, vcpu, offset, 4, value.into());
@@ -238,6 +255,9 @@ impl World {
     }
 
     fn read_private(&mut self, vcpu: usize, owner: usize, offset: u64) -> u32 {
+        if self.vgic.model == Model::V2 {
+            return self.read(owner, offset);
+        }
         let offset = owner as u64 * STRIDE + SGI_FRAME + offset;
         for _ in 0..8 {
             let (vgic, machine) = self.on(vcpu);
@@ -250,9 +270,24 @@ impl World {
     }
 
     fn sgi(&mut self, from: usize, targets: u16, intid: u8) {
+        if self.vgic.model == Model::V2 {
+            return self.write(from, GICD_SGIR, u32::from(targets) << 16 | u32::from(intid));
+        }
         let value = u64::from(targets) | u64::from(intid) << 24;
         let (vgic, machine) = self.on(from);
         vgic.send_sgi(machine, from, value, true);
+        self.settle();
+    }
+
+    /// Sets the priority of a private interrupt of vCPU 0.
+    fn set_priority(&mut self, intid: u64, priority: u8) {
+        let v2 = self.vgic.model == Model::V2;
+        let (vgic, machine) = self.on(0);
+        if v2 {
+            vgic.write_distributor(machine, 0, IPRIORITYR + intid, 1, priority.into());
+        } else {
+            vgic.write_redistributor(machine, 0, SGI_FRAME + IPRIORITYR + intid, 1, priority.into());
+        }
         self.settle();
     }
 
@@ -295,6 +330,7 @@ impl World {
         best.pending = false;
         best.active = true;
         let (priority, intid) = (best.priority, best.intid);
+        self.sender = best.source;
         self.running[vcpu].push((priority, intid));
         self.settle();
         Some(intid)
@@ -586,6 +622,69 @@ fn what_waits_for_a_vcpu_is_there_when_it_starts() {
 }
 
 #[test]
+fn every_sender_of_an_sgi_counts() {
+    let mut world = World::of(Model::V2);
+    let sgi = IntId::sgi(5);
+    let take = |world: &mut World| world.take(0).map(|intid| (intid, world.sender));
+    // Twice the same sender is once.
+    for from in [1, 0, 1] {
+        world.sgi(from, 1, 5);
+    }
+    assert_eq!(world.read(0, SPENDSGIR + 4), 0b11 << 8);
+    assert_eq!(
+        [take(&mut world), take(&mut world), take(&mut world)],
+        [Some((sgi, 0)), Some((sgi, 1)), None]
+    );
+    // While active, too.
+    world.sgi(1, 1, 5);
+    assert_eq!((world.acknowledge(0), world.sender), (Some(sgi), 1));
+    world.sgi(1, 1, 5);
+    world.sgi(0, 1, 5);
+    assert_eq!(world.acknowledge(0), None);
+    assert_eq!(world.read(0, ISACTIVER), mask(5));
+    assert_eq!(world.end(0), Some(sgi));
+    assert_eq!(
+        [take(&mut world), take(&mut world), take(&mut world)],
+        [Some((sgi, 0)), Some((sgi, 1)), None]
+    );
+    // Cleared and set by register, each vCPU its own; SGIs have no GICD_ISPENDR.
+    world.sgi(0, 0b11, 5);
+    world.write(0, CPENDSGIR + 4, 1 << 8);
+    assert_eq!((take(&mut world), world.take(1)), (None, Some(sgi)));
+    world.write(1, SPENDSGIR + 4, 0xff << 8);
+    world.write(1, ISPENDR, mask(6));
+    assert_eq!(world.read(1, CPENDSGIR + 4), 0b11 << 8);
+    assert_eq!((world.take(1), world.take(1), world.take(1)), (Some(sgi), Some(sgi), None));
+    // To all others, to itself, and never disabled.
+    world.write(0, ICENABLER, u32::MAX);
+    world.write(0, GICD_SGIR, 1 << 24 | 7);
+    world.write(0, GICD_SGIR, 2 << 24 | 8);
+    world.write(0, GICD_SGIR, 3 << 24 | 9);
+    assert_eq!((world.take(1), world.take(1)), (Some(IntId::sgi(7)), None));
+    assert_eq!((world.take(0), world.take(0)), (Some(IntId::sgi(8)), None));
+    assert_eq!(world.read(0, ISENABLER), 0xffff);
+}
+
+#[test]
+fn targets_are_the_vcpus_that_exist() {
+    let mut world = World::of(Model::V2);
+    assert_eq!((world.read(0, ITARGETSR), world.read(1, ITARGETSR + 28)), (0x0101_0101, 0x0202_0202));
+    world.write(0, ITARGETSR + 40, u32::MAX);
+    assert_eq!(world.read(1, ITARGETSR + 40), 0b11, "SPI 8 of four is its own");
+    world.write(0, ITARGETSR + 40, 0b10);
+    assert_eq!(world.machine.routes, [(SPI, 0), (SPI, 1)]);
+    assert!(world.fire(1, SPI));
+    assert_eq!((world.take(0), world.take(1)), (None, Some(SPI)));
+    world.write(0, ITARGETSR + 40, 0);
+    assert!(world.fire(1, SPI));
+    assert_eq!((world.take(0), world.take(1)), (None, None));
+    world.write(0, ITARGETSR + 40, 0b01);
+    assert_eq!(world.take(0), Some(SPI));
+    // GICD_TYPER: two CPUs, 128 INTIDs; no affinity routing.
+    assert_eq!((world.read(0, 4), world.read(0, GICD_CTLR)), (1 << 5 | 3, 0b10));
+}
+
+#[test]
 fn bits_come_lowest_first() {
     assert_eq!(bits(0x8000_0101).collect::<Vec<_>>(), [0, 8, 31]);
     assert_eq!(Bank::new(3).intid(5), IntId::new(101));
@@ -593,7 +692,7 @@ fn bits_come_lowest_first() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Sgi(u8),
+    Sgi(u8, bool),
     Timer,
     PhysicalTimer,
     Spi,
@@ -607,7 +706,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0..16_u8).prop_map(Step::Sgi),
+        4 => (0..16_u8, any::<bool>()).prop_map(|(intid, other)| Step::Sgi(intid, other)),
         1 => Just(Step::Timer),
         1 => Just(Step::PhysicalTimer),
         1 => Just(Step::Spi),
@@ -629,20 +728,20 @@ proptest! {
     fn it_is_an_ideal_interrupt_controller(
         priorities in prop::array::uniform16(0..31_u8),
         steps in prop::collection::vec(step(), 1..200),
+        v2 in any::<bool>(),
     ) {
-        let mut world = World::new();
-        let (mut pending, mut active, mut enabled) = (BTreeSet::new(), Vec::<IntId>::new(), u32::MAX);
+        let mut world = World::of(if v2 { Model::V2 } else { Model::V3 });
+        let (mut pending, mut active, mut enabled) = (BTreeSet::<(IntId, u8)>::new(), Vec::<IntId>::new(), u32::MAX);
         let mut priority = [0_u8; 64];
         for (n, value) in priorities.into_iter().enumerate() {
             priority[n] = value << 3;
-            let (vgic, machine) = world.on(0);
-            vgic.write_redistributor(machine, 0, SGI_FRAME + IPRIORITYR + n as u64, 1, (value << 3).into());
+            world.set_priority(n as u64, value << 3);
         }
         for step in steps {
             match step {
-                Step::Sgi(n) => {
-                    world.sgi(1, 1, n);
-                    pending.insert(IntId::sgi(n));
+                Step::Sgi(n, other) => {
+                    world.sgi(other.into(), 1, n);
+                    pending.insert((IntId::sgi(n), (v2 && other).into()));
                 }
                 Step::Timer | Step::PhysicalTimer | Step::Spi => {
                     let intid = match step {
@@ -651,25 +750,25 @@ proptest! {
                         _ => SPI,
                     };
                     let fired = world.fire(0, intid);
-                    prop_assert_eq!(fired, !pending.contains(&intid) && !active.contains(&intid));
-                    pending.insert(intid);
-                    if !fired && active.contains(&intid) {
-                        pending.remove(&intid);
+                    prop_assert_eq!(fired, !pending.contains(&(intid, 0)) && !active.contains(&intid));
+                    if fired {
+                        pending.insert((intid, 0));
                     }
                 }
                 Step::Acknowledge => {
                     let running = active.last().map_or(0x100, |intid| u32::from(priority[intid.raw() as usize]));
                     let best = pending
                         .iter()
+                        .map(|(intid, _)| intid)
                         .filter(|intid| !active.contains(intid))
-                        .filter(|intid| !intid.is_private() || enabled & mask(intid.raw() as usize) != 0)
+                        .filter(|intid| !intid.is_private() || (v2 && intid.raw() < 16) || enabled & mask(intid.raw() as usize) != 0)
                         .min_by_key(|intid| priority[intid.raw() as usize])
                         .map(|intid| priority[intid.raw() as usize])
                         .filter(|&priority| u32::from(priority) < running);
                     let taken = world.acknowledge(0);
                     prop_assert_eq!(taken.map(|intid| priority[intid.raw() as usize]), best);
                     if let Some(intid) = taken {
-                        prop_assert!(pending.remove(&intid), "{} came from nowhere", intid);
+                        prop_assert!(pending.remove(&(intid, world.sender)), "{} came from nowhere", intid);
                         active.push(intid);
                     }
                 }
@@ -686,18 +785,23 @@ proptest! {
                 }
                 // Changing the priority of an active interrupt is UNPREDICTABLE for its running priority.
                 Step::Priority(n, value) if !active.contains(&IntId::sgi(n)) => {
-                    let offset = SGI_FRAME + IPRIORITYR + u64::from(n);
-                    let (vgic, machine) = world.on(0);
-                    vgic.write_redistributor(machine, 0, offset, 1, value.into());
-                    world.settle();
+                    world.set_priority(n.into(), value);
                     priority[usize::from(n)] = value;
                 }
                 Step::Priority(..) => {}
                 Step::ReadPending => {
-                    let expected = pending.iter().filter(|i| i.is_private()).fold(0, |all, i| all | mask(i.raw() as usize));
+                    let expected = pending.iter().map(|(i, _)| i).filter(|i| i.is_private()).fold(0, |all, i| all | mask(i.raw() as usize));
                     prop_assert_eq!(world.read_private(0, 0, ISPENDR), expected);
                     let expected = active.iter().filter(|i| i.is_private()).fold(0, |all, i| all | mask(i.raw() as usize));
                     prop_assert_eq!(world.read_private(1, 0, ISACTIVER), expected);
+                    if v2 {
+                        for word in 0..4 {
+                            let expected = pending.iter().filter(|(i, _)| i.raw() / 4 == word).fold(0, |all, (i, sender)| {
+                                all | mask(usize::from(*sender)) << (8 * (i.raw() % 4))
+                            });
+                            prop_assert_eq!(world.read(0, SPENDSGIR + 4 * u64::from(word)), expected);
+                        }
+                    }
                 }
             }
         }
@@ -706,9 +810,10 @@ proptest! {
     /// Whatever a guest writes and reads anywhere in the frames: no panic, and the retries end.
     #[test]
     fn any_access_has_an_answer(
-        accesses in prop::collection::vec((0..2_usize, 0..0x6_0000_u64, 0..4_u32, any::<u64>(), any::<bool>(), any::<bool>()), 1..100)
+        accesses in prop::collection::vec((0..2_usize, 0..0x6_0000_u64, 0..4_u32, any::<u64>(), any::<bool>(), any::<bool>()), 1..100),
+        v2 in any::<bool>(),
     ) {
-        let mut world = World::new();
+        let mut world = World::of(if v2 { Model::V2 } else { Model::V3 });
         for (vcpu, offset, size, value, write, distributor) in accesses {
             let size = 1 << size;
             for _ in 0..8 {
