@@ -173,7 +173,7 @@ pub(super) fn encode(entry: ListRegister) -> u32 {
     let physical = if entry.hardware {
         1 << 31 | intid << 10
     } else {
-        u32::from(entry.notify_end) << 19 | u32::from(entry.source & 7) << 10
+        u32::from(entry.notify_end) << 19 | u32::from(entry.sender & 7) << 10
     };
     state | u32::from(entry.group1) << 30 | u32::from(entry.priority >> 3) << 23 | physical | intid
 }
@@ -188,7 +188,7 @@ fn decode(value: u32) -> Option<ListRegister> {
         pending,
         active,
         hardware,
-        source: if hardware { 0 } else { (value >> 10) as u8 & 7 },
+        sender: if hardware { 0 } else { (value >> 10) as u8 & 7 },
         notify_end: !hardware && value >> 19 & 1 != 0,
     })
 }

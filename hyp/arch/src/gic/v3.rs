@@ -194,7 +194,7 @@ pub(super) fn decode(value: u64) -> Option<ListRegister> {
         pending,
         active,
         hardware,
-        source: 0,
+        sender: 0,
         notify_end: !hardware && value >> 41 & 1 != 0,
     })
 }

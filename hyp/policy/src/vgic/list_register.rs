@@ -18,7 +18,7 @@ pub struct ListRegister {
     /// Deactivating it deactivates the physical interrupt of the same number.
     pub hardware: bool,
     /// The vCPU that sent it, of an SGI of a GICv2; else 0.
-    pub source: u8,
+    pub sender: u8,
     /// Raise the maintenance interrupt when it is deactivated; only without `hardware`.
     pub notify_end: bool,
 }

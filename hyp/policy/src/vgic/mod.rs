@@ -43,8 +43,8 @@ struct Private {
     /// SGIs and PPIs.
     bank: Bank,
     /// The interrupt in each list register, by what was last written there.
-    slots: [Option<Slot>; LIST_REGISTERS],
-    /// Bit `n` set: `slots[n]` is occupied.
+    slots: [Slot; LIST_REGISTERS],
+    /// Bit `n` set: `slots[n]` says what list register `n` holds.
     used: u32,
     /// Private interrupts that other vCPUs made pending, for this one's CPU to look at.
     inbox: u32,
@@ -76,25 +76,7 @@ impl Private {
         }
     }
 
-    /// SGI `intid` of a GICv2 goes into a list register, for the first of its senders. True where there are more, each of
-    /// which is an interrupt of its own (IHI 0048, 3.3.2): they wait for its end.
-    fn take_sender(&mut self, intid: IntId) -> bool {
-        let n = intid.raw() as usize;
-        let (Some(senders), Some(sender)) = (self.senders.get_mut(n), self.sender.get_mut(n)) else {
-            return false;
-        };
-        *sender = senders.trailing_zeros() as u8 & 7;
-        *senders &= senders.wrapping_sub(1);
-        *senders != 0
-    }
-
-    /// The sender of SGI `intid` where that is in a list register or active.
-    fn sender_of(&self, intid: IntId) -> u8 {
-        self.sender.get(intid.raw() as usize).copied().unwrap_or(0)
-    }
-
-    /// The sender of an SGI that is in a list register sends it again: where it is still pending there, the two are one. True where
-    /// others are pending.
+    /// The sender of an SGI that is pending in a list register sends it again: the two are one. True where others are pending.
     fn merge_sender(&mut self, intid: IntId, sender: u8) -> bool {
         self.senders.get_mut(intid.raw() as usize).is_some_and(|senders| {
             *senders &= !(mask(usize::from(sender)) as u8);
@@ -103,14 +85,25 @@ impl Private {
     }
 }
 
+/// The interrupt in a list register.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     intid: IntId,
-    hardware: bool,
+    flags: u16,
+}
+
+impl Slot {
+    /// No interrupt in particular.
+    const EMPTY: Self = Self { intid: IntId::sgi(0), flags: 0 };
+    const HARDWARE: u16 = 1 << 0;
     /// Pending by a latched event rather than by the level of an emulated line.
-    latched: bool,
+    const LATCHED: u16 = 1 << 1;
     /// EL2 is told of its end.
-    notify_end: bool,
+    const NOTIFY_END: u16 = 1 << 2;
+
+    fn has(self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
 }
 
 /// How a register access ends.
@@ -132,6 +125,8 @@ pub struct Vgic {
     shared: Vec<Bank>,
     vcpus: Vec<Private>,
     virtual_timer: IntId,
+    /// The list registers that there are, as a mask.
+    lists: u32,
 }
 
 impl Vgic {
@@ -149,7 +144,7 @@ impl Vgic {
         private.hardware = ppis;
         let vcpu = || Private {
             bank: private.clone(),
-            slots: [None; LIST_REGISTERS],
+            slots: [Slot::EMPTY; LIST_REGISTERS],
             used: 0,
             inbox: 0,
             inbox_shared: false,
@@ -168,6 +163,7 @@ impl Vgic {
             shared: (1..words.min(32)).map(|word| Bank::new(word as u16)).collect(),
             vcpus: core::iter::repeat_with(vcpu).take(vcpus.min(16)).collect(),
             virtual_timer,
+            lists: 0,
         }
     }
 
@@ -223,7 +219,7 @@ impl Vgic {
     /// left them, and as others have programmed them since.
     pub fn start_vcpu<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
         let Some(private) = self.vcpus.get_mut(vcpu) else { return };
-        private.slots = [None; LIST_REGISTERS];
+        private.slots = [Slot::EMPTY; LIST_REGISTERS];
         private.used = 0;
         private.resync = false;
         private.awaiting = 0;
@@ -231,7 +227,8 @@ impl Vgic {
         private.running = true;
         private.maintenance = Maintenance::default();
         machine.set_maintenance(private.maintenance);
-        for n in 0..machine.list_registers() {
+        self.lists = mask(machine.list_registers()).wrapping_sub(1);
+        for n in bits(self.lists) {
             machine.write_list_register(n, None);
         }
         if self.model == Model::V2 {
@@ -430,6 +427,7 @@ impl Vgic {
     }
 
     /// The bank of `intid` as `vcpu` sees it, and the bit within.
+    #[inline(always)]
     fn bank_bit(&mut self, vcpu: usize, intid: IntId) -> Option<(&mut Bank, usize)> {
         if intid.is_private() {
             let private = self.vcpus.get_mut(vcpu)?;
@@ -439,6 +437,7 @@ impl Vgic {
         }
     }
 
+    #[inline(always)]
     fn shared_bit(&mut self, intid: IntId) -> Option<(&mut Bank, usize)> {
         let bank = self.shared.get_mut(bank_index(intid))?;
         Some((bank, (intid.raw() & 31) as usize))
@@ -464,18 +463,19 @@ impl Vgic {
     /// Puts `intid`, which has just become pending, into a free list register of this CPU. While no maintenance event is asked for,
     /// nothing else waits, so it is the only candidate.
     fn place<M: Machine>(&mut self, machine: &mut M, vcpu: usize, intid: IntId) {
-        if self.reap_all(machine, vcpu) {
+        let empty = machine.empty_list_registers();
+        if self.reap_all(machine, vcpu, empty) {
             // The end of another interrupt was to be noticed: it may be due again.
             self.fill(machine, vcpu);
             return;
         }
-        let groups = self.groups;
-        let empty = machine.empty_list_registers() & lists(machine) & !1;
+        let (groups, timer) = (self.groups, self.virtual_timer);
+        let free = empty & self.lists & !1;
         let alone = self.vcpus.get(vcpu).is_some_and(|private| private.maintenance == Maintenance::default());
-        if alone && empty != 0 && intid != self.virtual_timer {
+        if alone && free != 0 && intid != timer {
             let Some((bank, bit)) = self.bank_bit(vcpu, intid) else { return };
             if bank.deliverable(groups) & mask(bit) != 0 {
-                self.load(machine, vcpu, empty.trailing_zeros() as usize, intid);
+                self.load(machine, vcpu, free.trailing_zeros() as usize, intid);
                 return;
             }
             if bank.pending() & mask(bit) & (bank.active | bank.resident) == 0 {
@@ -518,6 +518,7 @@ impl Vgic {
     }
 
     /// The list register in `slot` was found empty: its interrupt has been handled.
+    #[inline(always)]
     fn reap<M: Machine>(&mut self, machine: &mut M, vcpu: usize, slot: Slot) {
         let Some((bank, bit)) = self.bank_bit(vcpu, slot.intid) else { return };
         bank.forget_residence(mask(bit));
@@ -525,20 +526,20 @@ impl Vgic {
         bank.cancel_active &= !mask(bit);
         if bank.in_service & !bank.latched & mask(bit) != 0 {
             bank.in_service &= !mask(bit);
-            if !slot.hardware {
+            if !slot.has(Slot::HARDWARE) {
                 machine.deactivate(vcpu, slot.intid);
             }
         }
     }
 
-    /// Notes which list registers the guest has emptied. True where EL2 asked to be told of such an end.
-    #[inline]
-    fn reap_all<M: Machine>(&mut self, machine: &mut M, vcpu: usize) -> bool {
+    /// Notes which of the `empty` list registers the guest has emptied. True where EL2 asked to be told of such an end.
+    #[inline(always)]
+    fn reap_all<M: Machine>(&mut self, machine: &mut M, vcpu: usize, empty: u32) -> bool {
         let used = self.vcpus.get(vcpu).map_or(0, |private| private.used);
         let mut told = false;
-        for n in bits(machine.empty_list_registers() & used) {
+        for n in bits(empty & used) {
             if let Some(slot) = self.take_slot(vcpu, n) {
-                if slot.notify_end {
+                if slot.has(Slot::NOTIFY_END) {
                     // It asks for maintenance until it is cleared.
                     machine.write_list_register(n, None);
                     told = true;
@@ -549,19 +550,11 @@ impl Vgic {
         told
     }
 
+    #[inline(always)]
     fn take_slot(&mut self, vcpu: usize, n: usize) -> Option<Slot> {
-        let private = self.vcpus.get_mut(vcpu)?;
+        let private = self.vcpus.get_mut(vcpu).filter(|private| private.used & mask(n) != 0)?;
         private.used &= !mask(n);
-        private.slots.get_mut(n)?.take()
-    }
-
-    fn set_slot(&mut self, vcpu: usize, n: usize, slot: Slot) {
-        if let Some(private) = self.vcpus.get_mut(vcpu)
-            && let Some(place) = private.slots.get_mut(n)
-        {
-            private.used |= mask(n);
-            *place = Some(slot);
-        }
+        private.slots.get(n).copied()
     }
 
     /// Takes everything out of this CPU's list registers into the banks.
@@ -571,12 +564,12 @@ impl Vgic {
         if let Some((bank, bit)) = self.bank_bit(vcpu, timer) {
             bank.forget_residence(mask(bit));
         }
-        for n in 0..machine.list_registers() {
+        for n in bits(self.lists) {
             let slot = self.take_slot(vcpu, n);
             match (machine.read_list_register(n), slot) {
                 (Some(entry), slot) => {
                     machine.write_list_register(n, None);
-                    self.take_back(machine, vcpu, entry, slot.is_none_or(|slot| slot.latched));
+                    self.take_back(machine, vcpu, entry, slot.is_none_or(|slot| slot.has(Slot::LATCHED)));
                 }
                 (None, Some(slot)) => self.reap(machine, vcpu, slot),
                 (None, None) => {}
@@ -616,7 +609,7 @@ impl Vgic {
             self.deliver(machine, Some(vcpu), target, entry.intid);
         }
         if pending && let Some(private) = self.private_with_senders(vcpu, entry.intid) {
-            private.add_sender(entry.intid, entry.source);
+            private.add_sender(entry.intid, entry.sender);
         }
     }
 
@@ -669,7 +662,8 @@ impl Vgic {
             private.inbox_shared = false;
         }
         self.absorb_ends(machine, vcpu);
-        self.reap_all(machine, vcpu);
+        let empty = machine.empty_list_registers();
+        self.reap_all(machine, vcpu, empty);
         self.repend_resident(machine, vcpu);
         let mut maintenance = Maintenance::default();
         // What is active needs a list register to be ended in, but never the last one.
@@ -710,7 +704,7 @@ impl Vgic {
             return;
         };
         for n in bits(used) {
-            let Some(slot) = slots.get(n).copied().flatten() else { continue };
+            let Some(slot) = slots.get(n).copied() else { continue };
             let Some((bank, bit)) = self.bank_bit(vcpu, slot.intid) else { continue };
             if bank.latched & bank.resident & mask(bit) == 0 {
                 continue;
@@ -720,7 +714,7 @@ impl Vgic {
                 // It is pending already: the two are one, unless another vCPU sent it.
                 let others = self
                     .private_with_senders(vcpu, slot.intid)
-                    .is_some_and(|private| private.merge_sender(slot.intid, entry.source));
+                    .is_some_and(|private| private.merge_sender(slot.intid, entry.sender));
                 if !others {
                     if let Some((bank, _)) = self.bank_bit(vcpu, slot.intid) {
                         bank.latched &= !mask(bit);
@@ -733,7 +727,10 @@ impl Vgic {
                 entry.hardware = false;
                 entry.notify_end = true;
                 machine.write_list_register(n, Some(entry));
-                self.set_slot(vcpu, n, Slot { hardware: false, notify_end: true, ..slot });
+                let flags = (slot.flags | Slot::NOTIFY_END) & !Slot::HARDWARE;
+                if let Some(place) = self.vcpus.get_mut(vcpu).and_then(|private| private.slots.get_mut(n)) {
+                    place.flags = flags;
+                }
             }
         }
     }
@@ -747,7 +744,7 @@ impl Vgic {
         spare: u32,
     ) -> Option<usize> {
         let used = self.vcpus.get(vcpu)?.used;
-        let free = machine.empty_list_registers() & lists(machine) & !used;
+        let free = machine.empty_list_registers() & self.lists & !used;
         if intid == self.virtual_timer {
             return (free & 1 != 0).then_some(0);
         }
@@ -774,7 +771,7 @@ impl Vgic {
         }
         let mut pending: Option<(usize, ListRegister)> = None;
         let mut active: Option<(usize, ListRegister)> = None;
-        for n in 1..machine.list_registers() {
+        for n in bits(self.lists & !1) {
             let Some(entry) = machine.read_list_register(n) else { continue };
             let lowest = if entry.active { &mut active } else { &mut pending };
             if lowest.is_none_or(|(_, other)| entry.priority > other.priority) {
@@ -791,27 +788,42 @@ impl Vgic {
         };
         machine.write_list_register(n, None);
         let slot = self.take_slot(vcpu, n);
-        self.take_back(machine, vcpu, entry, slot.is_none_or(|slot| slot.latched));
+        self.take_back(machine, vcpu, entry, slot.is_none_or(|slot| slot.has(Slot::LATCHED)));
         Some(n)
     }
 
     /// Moves `intid` from its bank into list register `n`.
+    #[inline]
     fn load<M: Machine>(&mut self, machine: &mut M, vcpu: usize, n: usize, intid: IntId) {
-        let timer = self.virtual_timer;
-        let Some((bank, bit)) = self.bank_bit(vcpu, intid) else { return };
+        let (timer, model) = (self.virtual_timer, self.model);
+        let Some(private) = self.vcpus.get_mut(vcpu) else { return };
+        let bit = (intid.raw() & 31) as usize;
+        let bank = if intid.is_private() {
+            &mut private.bank
+        } else {
+            let Some(bank) = self.shared.get_mut(bank_index(intid)) else { return };
+            bank
+        };
         let bit_mask = mask(bit);
         let active = bank.active & bit_mask != 0;
         let pending = !active;
-        let (mut source, mut others) = (0, false);
-        if let Some(private) = self.private_with_senders(vcpu, intid) {
-            others = pending && private.take_sender(intid);
-            source = private.sender_of(intid);
-        }
-        let Some((bank, bit)) = self.bank_bit(vcpu, intid) else { return };
         let latched = bank.latched & bit_mask != 0;
         let in_service = bank.in_service & bit_mask != 0;
         // Pended again while active: see `repend_resident`.
-        let again = active && latched;
+        let mut again = active && latched;
+        let mut sender = 0;
+        if model == Model::V2
+            && intid.is_private()
+            && let Some((sender_of, senders)) = private.sender.get_mut(bit).zip(private.senders.get_mut(bit))
+        {
+            if pending {
+                // The first of its senders. Each other is an interrupt of its own (IHI 0048, 3.3.2) and waits for its end.
+                *sender_of = senders.trailing_zeros() as u8 & 7;
+                *senders &= senders.wrapping_sub(1);
+                again = *senders != 0;
+            }
+            sender = *sender_of;
+        }
         let hardware = in_service && !again;
         let entry = ListRegister {
             intid,
@@ -820,16 +832,19 @@ impl Vgic {
             pending,
             active,
             hardware,
-            source,
+            sender,
             // EL2 has something to do at the end: look at the line again, or deactivate the physical interrupt.
-            notify_end: !hardware && (again || others || in_service || bank.line & bit_mask != 0),
+            notify_end: !hardware && (again || in_service || bank.line & bit_mask != 0),
         };
         bank.active &= !bit_mask;
-        if pending && !others {
-            bank.latched &= !bit_mask;
+        if active {
+            bank.seen_active |= bit_mask;
+        } else {
+            bank.seen_pending |= bit_mask;
+            if !again {
+                bank.latched &= !bit_mask;
+            }
         }
-        bank.seen_active |= if active { bit_mask } else { 0 };
-        bank.seen_pending |= if pending { bit_mask } else { 0 };
         machine.write_list_register(n, Some(entry));
         if intid == timer && hardware {
             // As the short path leaves it: the list register alone knows, so that the short path may go on.
@@ -838,7 +853,16 @@ impl Vgic {
         }
         bank.resident |= bit_mask;
         bank.set_home(bit, vcpu);
-        self.set_slot(vcpu, n, Slot { intid, hardware, latched, notify_end: entry.notify_end });
+        private.used |= mask(n);
+        if let Some(slot) = private.slots.get_mut(n) {
+            let flag = |flag, set| if set { flag } else { 0 };
+            *slot = Slot {
+                intid,
+                flags: flag(Slot::HARDWARE, hardware)
+                    | flag(Slot::LATCHED, latched)
+                    | flag(Slot::NOTIFY_END, entry.notify_end),
+            };
+        }
     }
 
     /// Tells the machine what its short path may do when the virtual timer fires.
@@ -857,15 +881,10 @@ impl Vgic {
             pending: true,
             active: false,
             hardware: true,
-            source: 0,
+            sender: 0,
             notify_end: false,
         }));
     }
-}
-
-/// The list registers that exist, as a mask.
-fn lists<M: Machine>(machine: &M) -> u32 {
-    1_u32.wrapping_shl(machine.list_registers() as u32).wrapping_sub(1)
 }
 
 /// Index into the shared banks.

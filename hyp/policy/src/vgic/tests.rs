@@ -330,7 +330,7 @@ impl World {
         best.pending = false;
         best.active = true;
         let (priority, intid) = (best.priority, best.intid);
-        self.sender = best.source;
+        self.sender = best.sender;
         self.running[vcpu].push((priority, intid));
         self.settle();
         Some(intid)
