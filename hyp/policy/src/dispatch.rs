@@ -185,6 +185,9 @@ impl Device {
     }
 }
 
+/// ID_AA64PFR0_EL1.GIC: there is a GIC's CPU interface in system registers.
+const ID_AA64PFR0_GIC: u64 = 0xf << 24;
+
 fn system_register<S: System>(
     system: &mut S,
     access: SystemRegisterAccess,
@@ -224,6 +227,11 @@ fn system_register<S: System>(
                 return Action::Inject(Exception::Undefined);
             };
             let value = crate::vcpu::id_register(crm, op2, system.id_register(crm, op2));
+            let value = if (crm, op2) == (4, 0) && system.devices().redistributors.is_none() {
+                value & !ID_AA64PFR0_GIC
+            } else {
+                value
+            };
             registers.set(access.rt, value);
         }
         (_, false) => return Action::Inject(Exception::Undefined),

@@ -157,3 +157,30 @@ fn a_spin_table_and_reservations_are_understood() {
         "[(\"GICD\", Region { start: Ipa(0x8000000), size: 65536 }), (\"GICR\", Region { start: Ipa(0x80a0000), size: 262144 })]"
     );
 }
+
+#[test]
+fn a_cpu_interface_of_repeated_pages_is_found() {
+    let region = |start, size| Region::new(Pa::new(start), size).expect("a region");
+    let gic = |size| Gic::V2 {
+        distributor: region(0x100_0000, 0x1000),
+        cpu_interface: region(0x200_0000, size),
+        hypervisor_interface: region(0x300_0000, size),
+        virtual_interface: region(0x400_0000, size),
+    };
+    for (size, stride) in [(0x2000, 0x1000), (0x1_0000, 0x1000), (0x2_0000, 0x1_0000)] {
+        let gic = gic(size);
+        // The second page, with GICC_DIR, follows the first one's last repetition.
+        assert_eq!(gic.adjacent_cpu_interface(), Some(region(0x200_0000 + stride - 0x1000, 0x2000)));
+        let guest = gic.guest_cpu_interface().expect("a GICv2");
+        assert_eq!(
+            (guest.pa, guest.mapped.start(), guest.mapped.size()),
+            (Pa::new(0x400_0000), Ipa::new(0x200_0000), stride)
+        );
+        assert_eq!(
+            (guest.deactivate.start(), guest.deactivate.size()),
+            (Ipa::new(0x200_0000 + stride), stride)
+        );
+        let frames: vec::Vec<_> = gic.guest_frames(2).map(|(name, region)| (name, region.size())).collect();
+        assert_eq!(frames, [("GICD", 0x1000), ("GICC", 2 * stride)]);
+    }
+}
