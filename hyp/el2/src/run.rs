@@ -86,7 +86,7 @@ fn run_vcpu(system: &System, partition: &Partition, vcpu: usize, entry: Ipa, con
 fn off_if_last(system: &System) {
     static LAST: AtomicBool = AtomicBool::new(false);
     if system.all_off() && !LAST.swap(true, Ordering::Relaxed) {
-        for partition in &system.partitions {
+        for partition in system.partitions {
             let [data, instruction, undefined] = partition.refusals();
             if data + instruction + undefined != 0 {
                 println!(

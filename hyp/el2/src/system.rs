@@ -12,7 +12,7 @@ use bulkhead_policy::bundle::Bundle;
 use bulkhead_policy::dispatch::EmulatedDevices;
 use bulkhead_policy::irq::IntId;
 use bulkhead_policy::lifecycle::Lifecycle;
-use bulkhead_policy::plan::{PartitionPlan, Plan};
+use bulkhead_policy::plan::{MAX_CPUS, PartitionPlan, Plan};
 use bulkhead_policy::platform::Platform;
 use bulkhead_policy::stage2::Kind;
 use bulkhead_policy::stage2::{Stage2, Table};
@@ -31,9 +31,9 @@ pub struct System {
     /// Manifest and payloads.
     pub bundle: Bundle<'static>,
     /// The partitions, in the order of the manifest.
-    pub partitions: Vec<Partition>,
+    pub partitions: &'static [Partition],
     /// For each CPU of the machine its partition and vCPU.
-    roles: Vec<Option<(usize, usize)>>,
+    roles: [Option<(&'static Partition, usize)>; MAX_CPUS],
     /// The console's interrupt.
     pub console_interrupt: Option<IntId>,
 }
@@ -81,13 +81,16 @@ impl System {
         bundle: Bundle<'static>,
         plan: &'static Plan<'static>,
     ) -> Result<&'static Self, &'static str> {
-        let mut roles = vec![None; platform.cpus.len()];
         let mut partitions = Vec::with_capacity(plan.partitions.len());
         for (index, plan) in plan.partitions.iter().enumerate() {
-            for (vcpu, &cpu) in plan.cpus.iter().enumerate() {
-                roles[cpu] = Some((index, vcpu));
-            }
             partitions.push(Partition::new(index, plan, platform)?);
+        }
+        let partitions: &'static [Partition] = partitions.leak();
+        let mut roles = [None; MAX_CPUS];
+        for partition in partitions {
+            for (vcpu, &cpu) in partition.plan.cpus.iter().enumerate() {
+                roles[cpu] = Some((partition, vcpu));
+            }
         }
         let emulated = partitions.iter().any(Partition::has_console);
         let console_interrupt = if emulated { platform.uart.and_then(|uart| uart.intid) } else { None };
@@ -102,9 +105,8 @@ impl System {
 
     /// The partition and the vCPU of the CPU that calls.
     #[inline]
-    pub fn role(&self, cpu: usize) -> Option<(&Partition, usize)> {
-        let (partition, vcpu) = (*self.roles.get(cpu)?)?;
-        Some((self.partitions.get(partition)?, vcpu))
+    pub fn role(&self, cpu: usize) -> Option<(&'static Partition, usize)> {
+        *self.roles.get(cpu)?
     }
 
     /// Whether no partition will ever run again.
