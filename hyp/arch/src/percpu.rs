@@ -10,10 +10,11 @@ use crate::sysreg::{read_sysreg, write_sysreg};
 /// One CPU's data. The assembly of the short paths reads it by offset.
 #[repr(C)]
 pub struct PerCpu {
+    /// Address of GICC where the GIC is a GICv2; else 0.
+    pub(crate) gic_cpu_interface: Cell<u64>,
     /// What list register 0 becomes when the virtual timer fires; 0 sends that through the long path.
     pub timer_list_register: Cell<u64>,
-    /// Addresses of GICC and GICH where the GIC is a GICv2; else 0.
-    pub(crate) gic_cpu_interface: Cell<u64>,
+    /// Address of GICH where the GIC is a GICv2; else 0.
     pub(crate) gic_hypervisor_interface: Cell<u64>,
     /// Number of the partition that the CPU belongs to, from 0.
     pub partition: Cell<u64>,
@@ -32,8 +33,8 @@ unsafe impl Sync for All {}
 
 static PER_CPU: All = All([const {
     PerCpu {
-        timer_list_register: Cell::new(0),
         gic_cpu_interface: Cell::new(0),
+        timer_list_register: Cell::new(0),
         gic_hypervisor_interface: Cell::new(0),
         partition: Cell::new(0),
         cpu: Cell::new(0),

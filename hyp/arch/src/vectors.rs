@@ -51,6 +51,7 @@ pub const VIRTUAL_TIMER: u32 = 27;
 const FRAME: usize = size_of::<Registers>();
 const FAULT_FRAME: usize = size_of::<FaultFrame>();
 const _: () = assert!(FRAME == 256 && FAULT_FRAME.is_multiple_of(16));
+const _: () = assert!(offset_of!(PerCpu, timer_list_register) == offset_of!(PerCpu, gic_cpu_interface) + 8);
 const _: () = assert!(offset_of!(Registers, x) == 0 && offset_of!(FaultFrame, x) == 0);
 
 global_asm!(
@@ -138,12 +139,11 @@ global_asm!(
     "exit_irq:",
     "    stp     x0, x1, [sp, #-{frame}]!",
     "    mrs     x1, tpidr_el2",
-    "    ldr     x0, [x1, #{gic_cpu_interface}]",
+    "    ldp     x0, x1, [x1, #{irq}]",         // a GICv2's GICC, the timer's list register
     "    cbnz    x0, exit_irq_v2",
     "    mrs     x0, S3_0_C12_C12_0",           // ICC_IAR1_EL1
     "    cmp     x0, #{virtual_timer}",
     "    b.ne    exit_irq_saved",
-    "    ldr     x1, [x1, #{timer_list_register}]",
     "    cbz     x1, exit_irq_saved",
     "    msr     S3_4_C12_C12_0, x1",           // ICH_LR0_EL2
     "    msr     S3_0_C12_C12_1, x0",           // ICC_EOIR1_EL1
@@ -199,16 +199,16 @@ global_asm!(
     "    restore_callee_saved",
     "    restore_caller_saved_and_return",
 
-    // x0: GICC, x1: this CPU's data.
+    // x0: GICC, x1: the timer's list register.
     "exit_irq_v2:",
     "    str     x2, [sp, #16]",
     "    ldr     w2, [x0, #{gicc_iar}]",
     "    cmp     w2, #{virtual_timer}",
-    "    b.ne    2f",
-    "    ldr     x2, [x1, #{timer_list_register}]",
-    "    cbz     x2, 1f",
-    "    ldr     x1, [x1, #{gic_hypervisor_interface}]",
-    "    str     w2, [x1, #{gich_lr}]",
+    "    b.ne    1f",
+    "    cbz     x1, 1f",
+    "    mrs     x2, tpidr_el2",
+    "    ldr     x2, [x2, #{gic_hypervisor_interface}]",
+    "    str     w1, [x2, #{gich_lr}]",
     "    mov     w2, #{virtual_timer}",
     "    str     w2, [x0, #{gicc_eoir}]",
     "    ldr     x2, [sp, #16]",
@@ -216,8 +216,7 @@ global_asm!(
     "    eret",
     "    dsb     nsh",
     "    isb",
-    "1:  mov     w2, #{virtual_timer}",
-    "2:  mov     w0, w2",
+    "1:  mov     w0, w2",
     "    ldr     x2, [sp, #16]",
     // x0: what was acknowledged.
     "exit_irq_saved:",
@@ -330,10 +329,9 @@ global_asm!(
     psci_version_1_1_low = const psci::VERSION_1_1 & 0xffff,
     partition = const offset_of!(PerCpu, partition),
     virtual_timer = const VIRTUAL_TIMER,
-    gic_cpu_interface = const offset_of!(PerCpu, gic_cpu_interface),
+    irq = const offset_of!(PerCpu, gic_cpu_interface),
     gic_hypervisor_interface = const offset_of!(PerCpu, gic_hypervisor_interface),
     gicc_iar = const gic::GICC_IAR,
     gicc_eoir = const gic::GICC_EOIR,
     gich_lr = const gic::GICH_LR,
-    timer_list_register = const offset_of!(PerCpu, timer_list_register),
 );

@@ -107,8 +107,7 @@ pub fn dispatch<S: System>(system: &mut S, exit: Exit, registers: &mut Registers
 fn data_abort<S: System>(system: &mut S, abort: DataAbort, registers: &mut Registers) -> Action {
     let unowned = Action::Inject(Exception::DataAbort);
     let Some(ipa) = abort.ipa else { return unowned };
-    let devices = *system.devices();
-    let Some(device) = Device::at(&devices, ipa) else { return unowned };
+    let Some(device) = Device::at(system.devices(), ipa) else { return unowned };
     if abort.cache_maintenance {
         // Registers are not cached: nothing to do, as on real hardware.
         return Action::Advance;

@@ -101,8 +101,13 @@ impl Vgic {
         size: u64,
     ) -> Access {
         if let Some((register, word)) = decode(offset) {
-            let Some(id) = self.distributor_bank(vcpu, word) else { return Access::Value(0) };
-            return self.read_bank(machine, vcpu, id, register, size);
+            return match word.checked_sub(1) {
+                Some(index) => self.read_bank(machine, vcpu, BankId::Shared(index), register, size),
+                None if self.model == Model::V2 => {
+                    self.read_bank(machine, vcpu, BankId::Private(vcpu), register, size)
+                }
+                None => Access::Value(0),
+            };
         }
         if self.model == Model::V2 {
             return Access::Value(self.read_v2(machine, vcpu, offset, size).into());
@@ -131,8 +136,13 @@ impl Vgic {
         value: u64,
     ) {
         if let Some((register, word)) = decode(offset) {
-            if let Some(id) = self.distributor_bank(vcpu, word) {
-                self.write_bank(machine, vcpu, id, register, size, value as u32);
+            if let Some(index) = word.checked_sub(1) {
+                self.write_bank(machine, vcpu, BankId::Shared(index), register, size, value as u32);
+            } else if self.model == Model::V2 {
+                // SGIs are pended by GICD_SPENDSGIR, which names their senders (IHI 0048, 4.3.7).
+                let by_bits = matches!(register, BankRegister::SetPending | BankRegister::ClearPending);
+                let value = if by_bits { value as u32 & !0xffff } else { value as u32 };
+                self.write_bank(machine, vcpu, BankId::Private(vcpu), register, size, value);
             }
             return;
         }
@@ -155,15 +165,8 @@ impl Vgic {
         }
     }
 
-    /// The bank that register word `word` of the distributor shows to `vcpu`.
-    fn distributor_bank(&self, vcpu: usize, word: usize) -> Option<BankId> {
-        match word.checked_sub(1) {
-            Some(index) => Some(BankId::Shared(index)),
-            None => (self.model == Model::V2).then_some(BankId::Private(vcpu)),
-        }
-    }
-
     /// What a GICv2's distributor has beside the bank registers.
+    #[inline(never)]
     fn read_v2<M: Machine>(&mut self, machine: &mut M, vcpu: usize, offset: u64, size: u64) -> u32 {
         match (offset, size) {
             (CTLR, 4) => self.groups,
@@ -193,6 +196,7 @@ impl Vgic {
         }
     }
 
+    #[inline(never)]
     fn write_v2<M: Machine>(&mut self, machine: &mut M, vcpu: usize, offset: u64, size: u64, value: u32) {
         match (offset, size) {
             (ITARGETSR..ITARGETSR_END, 1 | 4) => {
@@ -372,15 +376,11 @@ impl Vgic {
             self.unload(machine, vcpu);
         }
         let timer = if owner == vcpu { 0 } else { self.timer_mask() };
-        // A GICv2's SGIs are pended by GICD_SPENDSGIR, which names their senders (IHI 0048, 4.3.7).
-        let senders = self.model == Model::V2 && matches!(id, BankId::Private(_));
         let Some(bank) = self.bank(id) else { return };
         // List register 0 of another CPU may hold the timer unknown to its bank.
         let elsewhere = bank.resident | if bank.word() == 0 { timer } else { 0 };
         // Only these have one bit for each interrupt.
         let value = if matches!(register, Priority(_) | Config { .. }) { value } else { value & bank.owned };
-        let value =
-            if senders && matches!(register, SetPending | ClearPending) { value & !0xffff } else { value };
         match (register, size) {
             (SetEnable, 4) => {
                 let changed = value & !bank.enabled;
