@@ -3,8 +3,11 @@
 #![forbid(unsafe_code)]
 
 mod divided;
+mod model;
 
 use bulkhead_board::Board;
+
+pub use crate::model::QEMU_LACKS;
 
 /// The board.
 pub const BOARD: Board = Board {

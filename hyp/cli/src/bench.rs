@@ -75,7 +75,7 @@ pub fn measure(workspace: &Workspace, noise: Noise) -> Result<Record> {
         ("text and rodata, bytes".to_owned(), built.sizes.text_and_rodata.cast_signed()),
         ("trusted lines of code".to_owned(), trusted::lines_of_code(workspace)?.cast_signed()),
     ]);
-    let mut target = Target::start(built.command()).context("cannot start QEMU")?;
+    let mut target = Target::start(built.command()?).context("cannot start QEMU")?;
     let bench = target.partition(PARTITION, TIMEOUT)?;
     target.expect(bench, r"^DONE \d+ passed, 0 failed\n", TIMEOUT)?;
     let instructions = parse(&target.text(bench));

@@ -1,9 +1,17 @@
-//! The machines that the tool can start: QEMU's `virt`, so far.
+//! The machines that the tool can start: models of boards in QEMU.
+//!
+//! QEMU makes the device tree of `virt` itself. For a model of a real board it expects the tree that the board's firmware would
+//! hand over, so there the tool plays the firmware.
 
+use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bulkhead_policy::addr::{Pa, Region};
+use dtoolkit::fdt::Fdt;
+use dtoolkit::model::{DeviceTree, DeviceTreeProperty};
+
+use crate::{linux, say, system};
 
 /// The emulator.
 pub const QEMU: &str = "qemu-system-aarch64";
@@ -11,6 +19,8 @@ pub const QEMU: &str = "qemu-system-aarch64";
 /// What QEMU needs to know to be one machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Board {
+    /// What tests and messages call it.
+    pub label: &'static str,
     /// Value of `-machine`.
     pub machine: &'static str,
     /// Value of `-cpu`.
@@ -19,35 +29,112 @@ pub struct Board {
     pub cpus: u32,
     /// RAM in MiB.
     pub memory: u32,
+    /// Where its RAM starts.
+    pub ram: u64,
+    /// Where its device tree comes from.
+    pub origin: Origin,
     /// Options beyond these.
     pub options: &'static [&'static str],
+}
+
+/// Where a machine's device tree comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// QEMU makes it for the CPUs and the memory that it is told.
+    Qemu,
+    /// The real board's own, as Debian's kernel package has it: the model is like the board, and its CPUs and memory are not to
+    /// be chosen.
+    Firmware {
+        /// The file's name.
+        file: &'static str,
+        /// Paths of the nodes that QEMU has no model of.
+        lacks: &'static [&'static str],
+    },
 }
 
 /// Names that `--board` takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum BoardName {
-    /// QEMU's `virt` with 4 CPUs, 2 GiB of RAM and a GICv3.
+    /// QEMU's `virt` with 4 CPUs and 2 GiB of RAM
     QemuVirt,
+    /// The Raspberry Pi 4 Model B; QEMU's `raspi4b` stands in for it
+    Rpi4,
 }
 
-impl BoardName {
-    /// The board of this name.
-    #[must_use]
-    pub const fn board(self) -> Board {
-        match self {
-            Self::QemuVirt => QEMU_VIRT,
+/// Options that choose the machine.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Choice {
+    /// The board
+    #[arg(long, value_enum, value_name = "NAME", default_value = "qemu-virt")]
+    pub board: BoardName,
+    /// The version of qemu-virt's interrupt controller [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=3))]
+    pub gic: Option<u8>,
+}
+
+impl Choice {
+    /// The board that was chosen.
+    ///
+    /// # Errors
+    ///
+    /// Where the board's interrupt controller is not to be chosen.
+    pub fn board(self) -> Result<Board> {
+        // Of the machines that suit, the list begins with the usual one.
+        Ok(chosen(Some(self.board), self.gic)?[0])
+    }
+}
+
+/// The machines that suit these options, all where there are none.
+///
+/// # Errors
+///
+/// Where the board's interrupt controller is not to be chosen.
+pub fn chosen(board: Option<BoardName>, gic: Option<u8>) -> Result<Vec<Board>> {
+    let virt: &[Board] = match gic {
+        None => &[QEMU_VIRT, QEMU_VIRT_GICV2],
+        Some(2) => &[QEMU_VIRT_GICV2],
+        Some(_) => &[QEMU_VIRT],
+    };
+    match (board, gic) {
+        (Some(BoardName::QemuVirt), _) | (None, Some(_)) => Ok(virt.to_vec()),
+        (Some(BoardName::Rpi4), None) => Ok(vec![RPI4]),
+        (None, None) => Ok(MACHINES.to_vec()),
+        (Some(BoardName::Rpi4), Some(_)) => {
+            bail!("rpi4 has a GIC-400 (GICv2) and no other; leave --gic out, or choose --board qemu-virt")
         }
     }
 }
 
-/// QEMU's `virt`: 4 CPUs, 2 GiB.
+/// QEMU's `virt`: 4 CPUs, 2 GiB, GICv3.
 pub const QEMU_VIRT: Board = Board {
+    label: "virt-gicv3",
     machine: "virt,gic-version=3,virtualization=on",
     cpu: "cortex-a72",
     cpus: 4,
     memory: 2048,
+    ram: 0x4000_0000,
+    origin: Origin::Qemu,
     options: &[],
 };
+
+/// The same with a GICv2.
+pub const QEMU_VIRT_GICV2: Board =
+    Board { label: "virt-gicv2", machine: "virt,gic-version=2,virtualization=on", ..QEMU_VIRT };
+
+/// QEMU's `raspi4b`.
+pub const RPI4: Board = Board {
+    label: "rpi4",
+    machine: "raspi4b",
+    cpu: "cortex-a72",
+    cpus: 4,
+    memory: 2048,
+    ram: 0,
+    origin: Origin::Firmware { file: linux::RPI4_TREE, lacks: &bulkhead_rpi4::QEMU_LACKS },
+    options: &[],
+};
+
+/// The machines that the system tests run on.
+pub const MACHINES: [Board; 3] = [QEMU_VIRT, QEMU_VIRT_GICV2, RPI4];
 
 /// The machine of the benchmark: one tick of its counter is one instruction.
 pub const BENCH: Board = Board {
@@ -70,8 +157,6 @@ pub struct Occupied {
 }
 
 impl Board {
-    /// Start of the RAM of `virt`.
-    const RAM: u64 = 0x4000_0000;
     /// QEMU puts its own boot code at the start of RAM and an image without text offset behind it
     /// (`hw/arm/boot.c`, `load_aarch64_image`).
     const KERNEL_OFFSET: u64 = 2 << 20;
@@ -80,26 +165,39 @@ impl Board {
     /// The tree follows the initrd at the next multiple of this.
     const TREE_ALIGNMENT: u64 = 2 << 20;
 
-    /// The options that make QEMU this machine; `machine_suffix` is appended to the value of `-machine`.
-    fn options(&self, machine_suffix: &str) -> Vec<String> {
-        let machine = format!("{}{machine_suffix}", self.machine);
-        let (cpus, memory) = (self.cpus.to_string(), format!("{}M", self.memory));
-        let fixed = ["-machine", &machine, "-cpu", self.cpu, "-smp", &cpus, "-m", &memory];
+    /// The options that make QEMU this machine, its lines to the outside aside; `machine_suffix` is appended to the value of
+    /// `-machine`.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no tree to give it.
+    pub fn options(&self, machine_suffix: &str) -> Result<Vec<String>> {
+        let mut options = vec!["-machine".to_owned(), format!("{}{machine_suffix}", self.machine)];
+        match self.origin {
+            Origin::Qemu => {
+                let (cpus, memory) = (self.cpus.to_string(), format!("{}M", self.memory));
+                options.extend(["-cpu", self.cpu, "-smp", &cpus, "-m", &memory].map(str::to_owned));
+            }
+            Origin::Firmware { file, lacks } => {
+                options.extend(["-dtb".to_owned(), firmware_tree(file, lacks)?.display().to_string()]);
+            }
+        }
         // Without a network card QEMU asks for no boot ROM, which Debian packages apart.
-        let fixed = fixed.into_iter().chain(["-nic", "none", "-display", "none"]);
-        fixed.chain(self.options.iter().copied()).map(str::to_owned).collect()
+        options.extend(["-nic", "none", "-display", "none"].map(str::to_owned));
+        options.extend(self.options.iter().copied().map(str::to_owned));
+        Ok(options)
     }
 
     /// The device tree that this machine's firmware hands over.
     ///
     /// # Errors
     ///
-    /// Where QEMU cannot be run.
+    /// Where QEMU cannot be run, or there is no tree to give it.
     pub fn tree(&self) -> Result<Vec<u8>> {
         let file = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
         let suffix = format!(",dumpdtb={}", file.path().display());
         let output = Command::new(QEMU)
-            .args(self.options(&suffix))
+            .args(self.options(&suffix)?)
             .output()
             .with_context(|| format!("cannot run {QEMU}"))?;
         ensure!(
@@ -110,9 +208,12 @@ impl Board {
         std::fs::read(file.path()).context("cannot read QEMU's device tree")
     }
 
-    /// QEMU as this machine with its serial line on standard input and output.
-    #[must_use]
-    pub fn command(&self) -> Command {
+    /// QEMU as this machine with its serial line on standard input and output; on a board with several it is the PL011.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no tree to give it.
+    pub fn command(&self) -> Result<Command> {
         // QEMU outlives whoever started it and was killed, unless the kernel is asked to tell it.
         let mut command = if cfg!(target_os = "linux") {
             let mut setpriv = Command::new("setpriv");
@@ -121,16 +222,16 @@ impl Board {
         } else {
             Command::new(QEMU)
         };
-        command.args(self.options("")).args(["-monitor", "none", "-serial", "stdio"]);
-        command
+        command.args(self.options("")?).args(["-monitor", "none", "-serial", "stdio"]);
+        Ok(command)
     }
 
     /// Where QEMU puts the hypervisor, the bundle and the tree, given their sizes in bytes.
     #[must_use]
     pub fn occupied(&self, hypervisor: u64, bundle: u64, tree: u64) -> Option<Occupied> {
         let half = (u64::from(self.memory) << 20) / 2;
-        let kernel = Self::RAM + Self::KERNEL_OFFSET;
-        let initrd = (Self::RAM + half.min(Self::MAX_INITRD_OFFSET)).max(kernel + hypervisor);
+        let kernel = self.ram + Self::KERNEL_OFFSET;
+        let initrd = (self.ram + half.min(Self::MAX_INITRD_OFFSET)).max(kernel + hypervisor);
         let tree_start = (initrd + bundle).next_multiple_of(Self::TREE_ALIGNMENT);
         Some(Occupied {
             hypervisor: Region::new(Pa::new(kernel), hypervisor)?,
@@ -138,4 +239,27 @@ impl Board {
             tree: Region::new(Pa::new(tree_start), tree)?,
         })
     }
+}
+
+/// Writes the tree that a real board's firmware would hand over if the board were as QEMU models it; returns its file.
+fn firmware_tree(file: &str, lacks: &[&str]) -> Result<PathBuf> {
+    let parts = linux::fetch(&system::downloads()?, &mut |line| say::step("Debian", line))?;
+    let blob = std::fs::read(&parts.tree).with_context(|| format!("cannot read {}", parts.tree.display()))?;
+    let patched = without(&blob, lacks).with_context(|| parts.tree.display().to_string())?;
+    let path = parts.tree.with_file_name(format!("qemu-{file}"));
+    linux::write_atomically(&path, &patched)?;
+    Ok(path)
+}
+
+/// The tree with the nodes at these paths disabled.
+fn without(blob: &[u8], paths: &[&str]) -> Result<Vec<u8>> {
+    let tree = Fdt::new(blob).map_err(|error| anyhow::anyhow!("not a device tree: {error}"))?;
+    let mut tree = DeviceTree::from_fdt(&tree);
+    for path in paths {
+        // A kernel's tree that never had the node lacks nothing.
+        if let Some(node) = tree.find_node_mut(path) {
+            node.add_property(DeviceTreeProperty::new_unchecked("status", "disabled"));
+        }
+    }
+    Ok(tree.to_dtb())
 }

@@ -22,6 +22,8 @@ const BUSYBOX: &str = "busybox-static";
 /// Where Debian keeps the keys of its archive; the name changed with Debian 13.
 const KEYRINGS: [&str; 2] =
     ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
+/// The tree of the Raspberry Pi 4, as the kernel's package calls it.
+pub const RPI4_TREE: &str = "bcm2711-rpi-4-b.dtb";
 /// Names, in the cache, the files of the last complete download.
 const CURRENT: &str = "current";
 /// How often a running download is looked at.
@@ -32,6 +34,8 @@ const POLL: Duration = Duration::from_millis(250);
 pub struct LinuxParts {
     /// The kernel, a raw arm64 `Image`.
     pub kernel: PathBuf,
+    /// The Raspberry Pi 4's device tree of the same package.
+    pub tree: PathBuf,
     /// Name and version of the kernel's package.
     pub kernel_version: String,
     /// A static arm64 busybox.
@@ -47,9 +51,7 @@ pub struct LinuxParts {
 /// # Errors
 /// Whatever keeps apt from downloading; the message says what to do.
 pub fn fetch(cache: &Path, progress: &mut dyn FnMut(&str)) -> Result<LinuxParts> {
-    let Some(parts) = cached(cache) else { return refresh(cache, progress) };
-    progress(&format!("Linux {} and busybox {} from the cache", parts.kernel_version, parts.busybox_version));
-    Ok(parts)
+    cached(cache).map_or_else(|| refresh(cache, progress), Ok)
 }
 
 /// As [`fetch`], but asks the archive for its current versions, and downloads those that the cache lacks.
@@ -75,8 +77,10 @@ pub fn refresh(cache: &Path, progress: &mut dyn FnMut(&str)) -> Result<LinuxPart
     let kernel_package = apt.package(kernel_package)?;
     let busybox_package = apt.package(BUSYBOX)?;
 
-    let kernel = apt.extract(cache, &kernel_package, "Image", is_kernel, progress)?;
-    apt.extract(cache, &busybox_package, "busybox", is_busybox, progress)?;
+    let kernel_folder =
+        apt.extract(cache, &kernel_package, &[("Image", is_kernel), (RPI4_TREE, is_rpi4_tree)], progress)?;
+    apt.extract(cache, &busybox_package, &[("busybox", is_busybox)], progress)?;
+    let kernel = kernel_folder.join("Image");
     ensure!(
         starts_as_image(&kernel).with_context(|| cannot("read", &kernel))?,
         "{} holds a kernel that is no raw arm64 Image",
@@ -86,9 +90,7 @@ pub fn refresh(cache: &Path, progress: &mut dyn FnMut(&str)) -> Result<LinuxPart
     let current =
         [&kernel_package.name, &kernel_package.version, &busybox_package.name, &busybox_package.version];
     write_atomically(&cache.join(CURRENT), current.map(|field| format!("{field}\n")).concat().as_bytes())?;
-    let parts = cached(cache).context("the cache changed while it was being filled: try again")?;
-    progress(&format!("Linux {} and busybox {}", parts.kernel_version, parts.busybox_version));
-    Ok(parts)
+    cached(cache).context("the cache changed while it was being filled: try again")
 }
 
 /// The parts of the last complete download, if all of them are still there.
@@ -97,13 +99,15 @@ fn cached(cache: &Path) -> Option<LinuxParts> {
     let [kernel, kernel_version, busybox, busybox_version] = current.lines().collect::<Vec<_>>()[..] else {
         return None;
     };
+    let kernel_folder = cache.join(folder(kernel, kernel_version));
     let parts = LinuxParts {
-        kernel: cache.join(folder(kernel, kernel_version)).join("Image"),
+        kernel: kernel_folder.join("Image"),
+        tree: kernel_folder.join(RPI4_TREE),
         kernel_version: format!("{kernel} {kernel_version}"),
         busybox: cache.join(folder(busybox, busybox_version)).join("busybox"),
         busybox_version: busybox_version.to_owned(),
     };
-    (parts.kernel.is_file() && parts.busybox.is_file()).then_some(parts)
+    [&parts.kernel, &parts.tree, &parts.busybox].iter().all(|path| path.is_file()).then_some(parts)
 }
 
 /// The cache's folder for one version of a package.
@@ -115,6 +119,11 @@ fn folder(package: &str, version: &str) -> String {
 /// Whether this path inside the kernel's package is the kernel.
 fn is_kernel(path: &str) -> bool {
     path.starts_with("boot/vmlinuz-")
+}
+
+/// Whether this path inside the kernel's package is the Raspberry Pi 4's tree.
+fn is_rpi4_tree(path: &str) -> bool {
+    path.starts_with("usr/lib/linux-image-") && path.ends_with(RPI4_TREE)
 }
 
 /// Whether this path inside the busybox package is the program; Debian 13 moved it below `usr`.
@@ -232,27 +241,29 @@ Dir::Etc::PreferencesParts "/dev/null";
             .with_context(|| format!("`apt-cache show {name}` prints no package:\n{stanza}"))
     }
 
-    /// The file of `package` that `wanted` accepts, as `name` in the cache's folder for this version.
+    /// Makes sure that the cache has a folder for this version with these files: each under its name the one that its condition
+    /// accepts. Returns the folder.
     fn extract(
         &self,
         cache: &Path,
         package: &Package,
-        name: &str,
-        wanted: fn(&str) -> bool,
+        files: &[(&str, fn(&str) -> bool)],
         progress: &mut dyn FnMut(&str),
     ) -> Result<PathBuf> {
         let folder = cache.join(folder(&package.name, &package.version));
-        let path = folder.join(name);
-        if path.is_file() {
-            return Ok(path);
+        let missing: Vec<_> = files.iter().filter(|(name, _)| !folder.join(name).is_file()).collect();
+        if missing.is_empty() {
+            return Ok(folder);
         }
         let archive = self.download(package, progress)?;
         fs::create_dir_all(&folder).with_context(|| cannot("create", &folder))?;
-        let bytes = unpack(&archive, wanted)
-            .with_context(|| format!("unpacking {} {}", package.name, package.version))?;
-        write_atomically(&path, &bytes)?;
+        for (name, wanted) in missing {
+            let bytes = unpack(&archive, *wanted)
+                .with_context(|| format!("unpacking {} {}", package.name, package.version))?;
+            write_atomically(&folder.join(name), &bytes)?;
+        }
         fs::remove_file(&archive).with_context(|| cannot("remove", &archive))?;
-        Ok(path)
+        Ok(folder)
     }
 
     fn download(&self, package: &Package, progress: &mut dyn FnMut(&str)) -> Result<PathBuf> {
@@ -398,7 +409,10 @@ fn output(command: &mut Command) -> Result<String> {
 }
 
 /// Writes a file that is either the old one or the whole new one, whatever happens.
-fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let unfinished = path.with_extension(format!("{}.part", std::process::id()));
     fs::write(&unfinished, bytes).with_context(|| cannot("write", &unfinished))?;
     fs::rename(&unfinished, path).with_context(|| cannot("write", path))
@@ -470,6 +484,8 @@ Size: 1480
         fs::write(kernel.join("Image"), "").expect("a file");
         assert_eq!(cached(&cache), None);
         fs::write(busybox.join("busybox"), "").expect("a file");
+        assert_eq!(cached(&cache), None);
+        fs::write(kernel.join(RPI4_TREE), "").expect("a file");
         let parts = fetch(&cache, &mut |_| ()).expect("the cache is complete");
         assert_eq!(parts.kernel, kernel.join("Image"));
         assert_eq!(parts.kernel_version, "linux-image-1 1-1");

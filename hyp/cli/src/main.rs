@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use bulkhead::board::{Board, BoardName};
+use anyhow::{Context, Result, ensure};
+use bulkhead::board::{self, Board, BoardName, Choice, Origin};
 use bulkhead::elf::TEXT_LIMIT;
 use bulkhead::setup::Need;
 use bulkhead::system::{self, Recipe, Refused};
@@ -31,11 +31,12 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Linux beside FreeRTOS in QEMU, with all the set-up that it takes
-    #[command(
-        after_help = "Examples:\n  cargo bulkhead demo\n  cargo bulkhead demo --batch --seconds 30\n\n\
-        Keys: Ctrl-] moves the input to the next partition, Ctrl-\\ quits."
-    )]
+    #[command(after_help = "Examples:\n  cargo bulkhead demo\n  cargo bulkhead demo --board rpi4\n  \
+        cargo bulkhead demo --gic 2\n  cargo bulkhead demo --batch --seconds 30\n\n\
+        Keys: Ctrl-] moves the input to the next partition, Ctrl-\\ quits.")]
     Demo {
+        #[command(flatten)]
+        machine: Choice,
         /// Needs no terminal: Linux loads its CPUs and powers off, FreeRTOS goes on; exits by verdict
         #[arg(long)]
         batch: bool,
@@ -56,15 +57,22 @@ enum Command {
     },
     /// Check a manifest as the hypervisor will at boot
     #[command(after_help = "Examples:\n  cargo bulkhead check partitions/systems/demo.dts\n  \
-        cargo bulkhead check mine.dts --payloads images\n\n\
+        cargo bulkhead check mine.dts --payloads images\n  \
+        cargo bulkhead check mine.dts --board rpi4 --dtb fdt\n\n\
+        rpi4 is checked against the tree of QEMU's raspi4b: a board with 1 GiB of RAM. To check for a certain \
+        board, copy /sys/firmware/fdt from a Linux on it and name the copy with --dtb.\n\n\
         Exit codes: 0 it is accepted, 1 it is refused, 2 the check could not be made.")]
     Check {
         #[command(flatten)]
         input: Input,
+        /// Check against this device tree, taken from a real board, and not against QEMU's
+        #[arg(long, value_name = "FILE")]
+        dtb: Option<PathBuf>,
     },
     /// Build a system and start it in QEMU
     #[command(after_help = "Examples:\n  cargo bulkhead run partitions/systems/demo.dts\n  \
         cargo bulkhead run partitions/systems/pair.dts --batch --timeout 60\n  \
+        cargo bulkhead run partitions/systems/pair.dts --board rpi4\n  \
         cargo bulkhead run mine.dts -- -d int -D qemu.log\n\n\
         Keys: Ctrl-] moves the input to the next partition, Ctrl-\\ quits.")]
     Run {
@@ -82,13 +90,21 @@ enum Command {
     },
     /// Run the tests; the last line is "N passed, N failed"
     #[command(after_help = "Examples:\n  cargo bulkhead test\n  cargo bulkhead test host\n  \
-        cargo bulkhead test qemu pair")]
+        cargo bulkhead test qemu pair\n  cargo bulkhead test qemu --board rpi4\n  \
+        cargo bulkhead test qemu --gic 2\n\n\
+        A system test's name ends with the machine that it runs on: pair@virt-gicv3, pair@virt-gicv2, pair@rpi4.")]
     Test {
         /// Which tests
         #[arg(value_enum, default_value_t = Scope::All)]
         scope: Scope,
         /// Only tests whose names contain this, and no checks of the source
         filter: Option<String>,
+        /// Of the system tests only those on this board, and those that need none
+        #[arg(long, value_enum, value_name = "NAME")]
+        board: Option<BoardName>,
+        /// Of the system tests only those on qemu-virt with this interrupt controller, and those that need none
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=3))]
+        gic: Option<u8>,
     },
     /// Count what the hypervisor costs and compare with what is recorded
     #[command(after_help = "Examples:\n  cargo bulkhead bench\n  cargo bulkhead bench --record\n\n\
@@ -119,9 +135,8 @@ struct Input {
     /// A folder with payloads, after the manifest's own; may be given more than once
     #[arg(long, value_name = "DIR")]
     payloads: Vec<PathBuf>,
-    /// The machine
-    #[arg(long, value_enum, default_value = "qemu-virt")]
-    board: BoardName,
+    #[command(flatten)]
+    machine: Choice,
     /// Another number of CPUs than the machine usually has
     #[arg(long, value_name = "N")]
     cpus: Option<u32>,
@@ -131,12 +146,17 @@ struct Input {
 }
 
 impl Input {
-    fn recipe(self) -> Recipe {
-        let usual = self.board.board();
+    fn recipe(self) -> Result<Recipe> {
+        let usual = self.machine.board()?;
+        ensure!(
+            usual.origin == Origin::Qemu || (self.cpus.is_none() && self.memory.is_none()),
+            "{} is as it is built; --cpus and --memory go with --board qemu-virt",
+            usual.label
+        );
         let cpus = self.cpus.unwrap_or(usual.cpus);
         let memory = self.memory.unwrap_or(usual.memory);
         let board = Board { cpus, memory, ..usual };
-        Recipe { payloads: self.payloads, ..Recipe::new(self.manifest, board) }
+        Ok(Recipe { payloads: self.payloads, ..Recipe::new(self.manifest, board) })
     }
 }
 
@@ -166,29 +186,32 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<Outcome> {
     match command {
-        Command::Demo { batch, seconds } => run_demo(batch, seconds),
-        Command::Build { input, out } => run_build(input.recipe(), out),
-        Command::Check { input } => run_check(&input.recipe()),
+        Command::Demo { machine, batch, seconds } => run_demo(machine.board()?, batch, seconds),
+        Command::Build { input, out } => run_build(input.recipe()?, out),
+        Command::Check { input, dtb } => run_check(&Recipe { tree: dtb, ..input.recipe()? }),
         Command::Run { input, batch, timeout, qemu } => {
             let timeout = batch.then(|| Duration::from_secs(timeout));
-            run_system(&input.recipe(), timeout, &qemu)
+            run_system(&input.recipe()?, timeout, &qemu)
         }
-        Command::Test { scope, filter } => Ok(run_tests(scope, filter.as_deref()).into()),
+        Command::Test { scope, filter, board, gic } => {
+            let machines = board::chosen(board, gic)?;
+            Ok(run_tests(scope, filter.as_deref(), &machines).into())
+        }
         Command::Bench { record } => run_bench(record),
         Command::Symbolize { file, elf } => run_symbolize(file, elf),
     }
 }
 
-fn run_demo(batch: bool, seconds: u64) -> Result<Outcome> {
+fn run_demo(board: Board, batch: bool, seconds: u64) -> Result<Outcome> {
     setup::ensure(&Need::ALL)?;
     let workspace = Workspace::load()?;
-    let board = BoardName::QemuVirt.board();
     if !batch {
         let recipe = demo::recipe(&workspace, board);
         return start(&workspace, &recipe, None, &[]);
     }
     let recipe = demo::test_recipe(&workspace, board, seconds);
     let system = system::build(&workspace, &recipe, &workspace.output().join("demo-batch"), Noise::Shown)?;
+    println!("{}", system.identity());
     let mut target = session::watched(&system, workspace.root())?;
     let checks = demo::follow(&mut target, seconds);
     println!();
@@ -203,7 +226,7 @@ fn run_build(recipe: Recipe, out: Option<PathBuf>) -> Result<Outcome> {
     let workspace = Workspace::load()?;
     let folder = out.unwrap_or_else(|| workspace.output().join(recipe.name()));
     let built = system::build(&workspace, &recipe, &folder, Noise::Shown)?;
-    println!("{}\n{}", built.image.display(), built.sizes.to_string().trim_end());
+    println!("{}\n{}\n  {}", built.image.display(), built.sizes.to_string().trim_end(), built.identity());
     println!("{}\n  {} bytes", built.bundle.display(), std::fs::metadata(&built.bundle)?.len());
     let fits = built.sizes.text_and_rodata <= TEXT_LIMIT;
     if !fits {
@@ -248,8 +271,8 @@ fn start(
 }
 
 /// Whatever happens, the last line is the sum: what could not be run has failed.
-fn run_tests(scope: Scope, filter: Option<&str>) -> bool {
-    let tally = Workspace::load().and_then(|workspace| testing::run(&workspace, scope, filter));
+fn run_tests(scope: Scope, filter: Option<&str>, machines: &[Board]) -> bool {
+    let tally = Workspace::load().and_then(|workspace| testing::run(&workspace, scope, filter, machines));
     let tally = tally.unwrap_or_else(|error| {
         say::error(format_args!("{error:#}"));
         Tally { passed: 0, failed: 1 }

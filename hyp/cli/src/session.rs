@@ -19,7 +19,7 @@ use crate::terminal::{self, End};
 ///
 /// Where QEMU cannot be started or the terminal cannot be used.
 pub fn interactive(system: &System, root: &Path) -> Result<bool> {
-    let end = terminal::run(system.command(), Some(annotator(&system.executable, root)?))?;
+    let end = terminal::run(system.command()?, Some(annotator(&system.executable, root)?))?;
     Ok(match end {
         End::Quit => true,
         End::Machine(status) => status.success(),
@@ -33,7 +33,7 @@ pub fn interactive(system: &System, root: &Path) -> Result<bool> {
 ///
 /// Where QEMU cannot be started.
 pub fn watched(system: &System, root: &Path) -> Result<Target> {
-    let mut target = Target::start(system.command()).context("cannot start QEMU")?;
+    let mut target = Target::start(system.command()?).context("cannot start QEMU")?;
     let annotate = annotator(&system.executable, root)?;
     let mut screen = Screen::new(io::stdout(), Surface::Plain, Some(annotate));
     target.observe(move |line| {

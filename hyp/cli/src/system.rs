@@ -17,6 +17,7 @@ use bulkhead_policy::manifest::{self, BUNDLE_ENTRY};
 use bulkhead_policy::plan::Plan;
 use bulkhead_policy::platform::{Platform, Reservation};
 use bulkhead_policy::tree::Tree;
+use sha2::{Digest, Sha256};
 
 use crate::board::Board;
 use crate::elf::{Executable, Sizes};
@@ -45,13 +46,15 @@ pub struct Recipe {
     pub more_bootargs: Option<String>,
     /// The machine that it is for.
     pub board: Board,
+    /// A device tree to check against, if not the one of the machine in QEMU.
+    pub tree: Option<PathBuf>,
 }
 
 impl Recipe {
     /// The recipe of a manifest for a machine, with nothing changed.
     #[must_use]
     pub fn new(manifest: impl Into<PathBuf>, board: Board) -> Self {
-        Self { manifest: manifest.into(), payloads: Vec::new(), more_bootargs: None, board }
+        Self { manifest: manifest.into(), payloads: Vec::new(), more_bootargs: None, board, tree: None }
     }
 
     /// What the manifest is called.
@@ -106,6 +109,8 @@ pub struct System {
     pub image: PathBuf,
     /// The hypervisor's sizes.
     pub sizes: Sizes,
+    /// SHA-256 of the image, in hexadecimal: the same for every board.
+    pub sha256: String,
     /// Manifest and payloads.
     pub bundle: PathBuf,
     /// The machine that it was checked against.
@@ -115,12 +120,21 @@ pub struct System {
 }
 
 impl System {
-    /// QEMU, about to boot the system.
+    /// A line that tells which hypervisor this is.
     #[must_use]
-    pub fn command(&self) -> Command {
-        let mut command = self.board.command();
+    pub fn identity(&self) -> String {
+        format!("sha256 {}  {IMAGE}", self.sha256)
+    }
+
+    /// QEMU, about to boot the system.
+    ///
+    /// # Errors
+    ///
+    /// As [`Board::command`].
+    pub fn command(&self) -> Result<Command> {
+        let mut command = self.board.command()?;
         command.arg("-kernel").arg(&self.image).arg("-initrd").arg(&self.bundle).args(&self.options);
-        command
+        Ok(command)
     }
 }
 
@@ -159,11 +173,14 @@ pub fn gather(workspace: &Workspace, recipe: &Recipe, noise: Noise) -> Result<Pa
 ///
 /// [`Refused`] with every fault; anything else where the check cannot be made.
 pub fn check(recipe: &Recipe, parts: &Parts, hypervisor: &Hypervisor) -> Result<String> {
-    let blob = recipe.board.tree()?;
-    let board = Tree::new(&blob).context("QEMU's device tree")?;
+    let (blob, whose) = match &recipe.tree {
+        Some(path) => (read_file(path)?, path.display().to_string()),
+        None => (recipe.board.tree()?, "QEMU's device tree".to_owned()),
+    };
+    let board = Tree::new(&blob).with_context(|| whose.clone())?;
     let tree = Tree::new(&parts.tree).context("the compiled manifest")?;
-    let mut platform = Platform::from_tree(&board, &BOARDS)
-        .map_err(|error| anyhow::anyhow!("QEMU's device tree: {error}"))?;
+    let mut platform =
+        Platform::from_tree(&board, &BOARDS).map_err(|error| anyhow::anyhow!("{whose}: {error}"))?;
     let bundle_size = parts.bundle()?.len() as u64;
     let occupied = recipe
         .board
@@ -216,6 +233,7 @@ pub fn write(recipe: &Recipe, parts: &Parts, hypervisor: &Hypervisor, folder: &P
     write_file(&bundle, &parts.bundle()?)?;
     Ok(System {
         executable: hypervisor.executable.clone(),
+        sha256: sha256(&hypervisor.image),
         image,
         sizes: hypervisor.sizes,
         bundle,
@@ -326,11 +344,11 @@ impl Pantry<'_> {
         if let Some(parts) = self.linux.get() {
             return Ok(parts);
         }
-        let parts = linux::fetch(&downloads()?, &mut |line| {
-            if self.noise == Noise::Shown {
-                say::step("Debian", line);
-            }
-        })?;
+        let parts = linux::fetch(&downloads()?, &mut |line| say::step("Debian", line))?;
+        if self.noise == Noise::Shown {
+            let LinuxParts { kernel_version, busybox_version, .. } = &parts;
+            say::step("Debian", format_args!("Linux {kernel_version} and busybox {busybox_version}"));
+        }
         Ok(self.linux.get_or_init(|| parts))
     }
 
@@ -340,13 +358,14 @@ impl Pantry<'_> {
             Some(binary) => (binary, true),
             None => (name.strip_suffix(".elf").unwrap_or(name), false),
         };
-        let prefixed = format!("bulkhead-{binary}");
-        let Some(guest) = self.workspace.guests().find(|&guest| guest == binary || guest == prefixed) else {
-            return Ok(None);
-        };
+        let Some(guest) = self.workspace.guest(binary, self.recipe.board.label) else { return Ok(None) };
         let path = self.workspace.build(guest, self.noise)?;
         if flat { Executable::read(&path)?.flatten().map(Some) } else { read_file(&path).map(Some) }
     }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Where downloads are kept: they outlive `cargo clean`.

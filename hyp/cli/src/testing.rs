@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow};
 use regex::Regex;
 
+use crate::board::{Board, MACHINES};
 use crate::say;
 use crate::setup::{self, Need};
 use crate::workspace::{TARGET, Workspace};
@@ -38,12 +39,13 @@ pub struct Tally {
     pub failed: u64,
 }
 
-/// Runs the tests of `scope`; with a filter only those whose names contain it, and no check of the source.
+/// Runs the tests of `scope`; with a filter only those whose names contain it, and no check of the source. Of the system tests only
+/// those on `machines`, and those that need none.
 ///
 /// # Errors
 ///
 /// Where something is missing that cannot be installed, or the workspace cannot be read.
-pub fn run(workspace: &Workspace, scope: Scope, filter: Option<&str>) -> Result<Tally> {
+pub fn run(workspace: &Workspace, scope: Scope, filter: Option<&str>, machines: &[Board]) -> Result<Tally> {
     setup::ensure(&Need::ALL)?;
     let mut run = Run { workspace, filter, tally: Tally::default(), failures: Vec::new() };
     if scope != Scope::Qemu {
@@ -55,7 +57,10 @@ pub fn run(workspace: &Workspace, scope: Scope, filter: Option<&str>) -> Result<
         run.miri()?;
     }
     if scope != Scope::Host {
-        let qemu = run.cargo_test(&[QEMU_TESTS]);
+        let mut qemu = run.cargo_test(&[QEMU_TESTS]);
+        for other in MACHINES.iter().filter(|machine| !machines.contains(machine)) {
+            qemu.args(["--skip", &format!("@{}", other.label)]);
+        }
         run.suites(vec![("whole systems in QEMU".to_owned(), qemu)])?;
     }
     for failure in &run.failures {
@@ -129,7 +134,7 @@ impl Run<'_> {
         let mut cargo = self.workspace.cargo();
         cargo.args(["test", "--no-fail-fast"]);
         cargo.args(packages.iter().flat_map(|name| ["--package", name]));
-        cargo.args(self.filter.map(|filter| ["--", filter]).into_iter().flatten());
+        cargo.arg("--").args(self.filter);
         cargo
     }
 

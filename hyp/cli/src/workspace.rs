@@ -86,8 +86,21 @@ impl Workspace {
     }
 
     /// Names of the binaries that run on the machine, the hypervisor aside.
-    pub fn guests(&self) -> impl Iterator<Item = &str> {
+    fn guests(&self) -> impl Iterator<Item = &str> {
         self.bare_binaries.keys().map(String::as_str).filter(|&name| name != HYPERVISOR)
+    }
+
+    /// The binary of this name, with or without the project's prefix, that runs on the machine called `label`: of one that is built
+    /// for each machine apart, that machine's.
+    #[must_use]
+    pub fn guest(&self, name: &str, label: &str) -> Option<&str> {
+        let names = [
+            format!("{name}-{label}"),
+            format!("bulkhead-{name}-{label}"),
+            name.to_owned(),
+            format!("bulkhead-{name}"),
+        ];
+        names.iter().find_map(|name| self.guests().find(|guest| guest == name))
     }
 
     /// A cargo command that runs in the workspace.

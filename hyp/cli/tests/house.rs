@@ -22,7 +22,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("bulkhead-hostile", &["bulkhead-abi", "bulkhead-rt"]),
     ("bulkhead-freertos", &[]),
     ("bulkhead-hil", &[]),
-    ("bulkhead", &["bulkhead-boards", "bulkhead-hil", "bulkhead-policy"]),
+    ("bulkhead", &["bulkhead-boards", "bulkhead-hil", "bulkhead-policy", "bulkhead-rpi4"]),
     ("bulkhead-properties", &["bulkhead-policy"]),
     ("bulkhead-qemu-tests", &["bulkhead", "bulkhead-hil"]),
 ];

@@ -1,16 +1,14 @@
 //! Bare guests that check their own machine and attack the others'.
 
 use anyhow::{Result, ensure};
-use bulkhead::board::{Board, QEMU_VIRT};
-use bulkhead::elf::Executable;
-use bulkhead::workspace::Noise;
+use bulkhead::board::Board;
 use bulkhead_hil::Source;
 
 use crate::lab::{LONG, Lab, SOON, expect_power_off, expect_verdict};
 
 /// Two partitions of two CPUs each check their machines at the same time.
 pub fn pair(lab: &Lab) -> Result<()> {
-    let mut target = lab.start(lab.system_manifest("pair.dts"), QEMU_VIRT)?;
+    let mut target = lab.start(lab.system_manifest("pair.dts"))?;
     for name in ["left", "right"] {
         let guest = target.partition(name, SOON)?;
         expect_verdict(&mut target, guest)?;
@@ -25,13 +23,7 @@ pub fn pair(lab: &Lab) -> Result<()> {
 
 /// The same guest on the bare machine: it asks for nothing but what the machine does.
 pub fn conformance_without_bulkhead(lab: &Lab) -> Result<()> {
-    let image = Executable::read(&lab.workspace.build("conformance", Noise::Quiet)?)?.flatten()?;
-    let file = tempfile::NamedTempFile::new()?;
-    std::fs::write(file.path(), image)?;
-    let bare = Board { machine: "virt,gic-version=3", ..QEMU_VIRT };
-    let mut command = bare.command();
-    command.arg("-kernel").arg(file.path());
-    let mut target = lab.start_command(command)?;
+    let mut target = lab.start_bare("conformance")?;
     expect_verdict(&mut target, Source::HYPERVISOR)?;
     ensure!(target.wait(SOON)?.success(), "QEMU failed:\n{}", target.complaints());
     Ok(())
@@ -39,20 +31,20 @@ pub fn conformance_without_bulkhead(lab: &Lab) -> Result<()> {
 
 /// One partition has the whole machine.
 pub fn conformance_on_four_cpus(lab: &Lab) -> Result<()> {
-    conformance(lab, "conformance.dts", QEMU_VIRT)
+    conformance(lab, lab.board)
 }
 
 /// The hypervisor's image knows nothing of the machine: other CPUs, another number of them, other RAM.
 pub fn another_machine_same_image(lab: &Lab) -> Result<()> {
     let others = [
-        Board { cpu: "cortex-a53", cpus: 6, memory: 640, ..QEMU_VIRT },
-        Board { cpu: "neoverse-n1", memory: 4096, ..QEMU_VIRT },
+        Board { cpu: "cortex-a53", cpus: 6, memory: 640, ..lab.board },
+        Board { cpu: "neoverse-n1", memory: 4096, ..lab.board },
     ];
-    others.into_iter().try_for_each(|board| conformance(lab, "conformance.dts", board))
+    others.into_iter().try_for_each(|board| conformance(lab, board))
 }
 
-fn conformance(lab: &Lab, manifest: &str, board: Board) -> Result<()> {
-    let mut target = lab.start(lab.system_manifest(manifest), board)?;
+fn conformance(lab: &Lab, board: Board) -> Result<()> {
+    let mut target = lab.start_on(board, lab.system_manifest("conformance.dts"))?;
     let guest = target.partition("conformance", SOON)?;
     expect_verdict(&mut target, guest)?;
     expect_power_off(&mut target)
@@ -60,7 +52,7 @@ fn conformance(lab: &Lab, manifest: &str, board: Board) -> Result<()> {
 
 /// Images linked for one place run unchanged on any CPU at any place in memory.
 pub fn elsewhere(lab: &Lab) -> Result<()> {
-    let mut target = lab.start(lab.test_manifest("elsewhere.dts"), QEMU_VIRT)?;
+    let mut target = lab.start(lab.test_manifest("elsewhere.dts"))?;
     let guest = target.partition("conformance", SOON)?;
     let rtos = target.partition("rtos", SOON)?;
     expect_verdict(&mut target, guest)?;
@@ -72,7 +64,7 @@ pub fn elsewhere(lab: &Lab) -> Result<()> {
 
 /// One guest breaks every rule; the other's deadlines hold, and only the attacker notices its attacks.
 pub fn hostile(lab: &Lab) -> Result<()> {
-    let mut target = lab.start(lab.system_manifest("hostile.dts"), QEMU_VIRT)?;
+    let mut target = lab.start(lab.system_manifest("hostile.dts"))?;
     let hostile = target.partition("hostile", SOON)?;
     let neighbour = target.partition("neighbour", SOON)?;
     expect_verdict(&mut target, hostile)?;

@@ -6,7 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bulkhead::board::Board;
+use bulkhead::board::{Board, QEMU_VIRT};
+use bulkhead::elf::Executable;
 use bulkhead::session::is_failure;
 use bulkhead::system::{self, Recipe, System};
 use bulkhead::workspace::{Noise, Workspace};
@@ -20,20 +21,22 @@ pub const LONG: Duration = Duration::from_secs(120);
 
 /// The surroundings of one test.
 pub struct Lab {
-    name: &'static str,
+    name: String,
+    /// The machine that the test is about.
+    pub board: Board,
     /// The source tree.
     pub workspace: Workspace,
 }
 
 impl Lab {
-    /// The surroundings of the test called `name`.
-    pub fn new(name: &'static str) -> Result<Self> {
-        Ok(Self { name, workspace: Workspace::load()? })
+    /// The surroundings of the test called `name` about `board`.
+    pub fn new(name: String, board: Board) -> Result<Self> {
+        Ok(Self { name, board, workspace: Workspace::load()? })
     }
 
     /// Where the test's files go: the built system and its console.
     pub fn folder(&self) -> PathBuf {
-        self.workspace.output().join("tests").join(self.name)
+        self.workspace.output().join("tests").join(&self.name)
     }
 
     /// A manifest that users see.
@@ -51,9 +54,31 @@ impl Lab {
         system::build(&self.workspace, recipe, &self.folder(), Noise::Quiet)
     }
 
-    /// Builds a manifest for a machine and starts it there.
-    pub fn start(&self, manifest: PathBuf, board: Board) -> Result<Target> {
-        self.start_command(self.build(&Recipe::new(manifest, board))?.command())
+    /// Builds a manifest for the test's machine and starts it there.
+    pub fn start(&self, manifest: PathBuf) -> Result<Target> {
+        self.start_on(self.board, manifest)
+    }
+
+    /// Builds a manifest for another machine and starts it there.
+    pub fn start_on(&self, board: Board, manifest: PathBuf) -> Result<Target> {
+        self.start_command(self.build(&Recipe::new(manifest, board))?.command()?)
+    }
+
+    /// The test's machine with a flat image of a guest and no hypervisor.
+    pub fn start_bare(&self, guest: &str) -> Result<Target> {
+        let binary =
+            self.workspace.guest(guest, self.board.label).with_context(|| format!("no guest {guest}"))?;
+        let image = Executable::read(&self.workspace.build(binary, Noise::Quiet)?)?.flatten()?;
+        let file = self.folder().join(format!("{guest}.bin"));
+        fs::create_dir_all(self.folder())?;
+        fs::write(&file, image)?;
+        let machine = match self.board {
+            QEMU_VIRT => "virt,gic-version=3",
+            _ => "virt,gic-version=2",
+        };
+        let mut command = Board { machine, ..self.board }.command()?;
+        command.arg("-kernel").arg(&file);
+        self.start_command(command)
     }
 
     /// Starts a machine whose console goes into a file, too.

@@ -4,38 +4,76 @@ mod bench;
 mod demo;
 mod guests;
 mod lab;
+mod placement;
 mod refusals;
 mod rtos;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
+use bulkhead::board::{Board, MACHINES, QEMU_VIRT, QEMU_VIRT_GICV2};
 use bulkhead::say;
 use bulkhead::setup::{self, Need};
 use libtest_mimic::{Arguments, Trial};
 
 use crate::lab::Lab;
 
-/// What each test gets.
+/// What each test does.
 type Test = fn(&Lab) -> Result<()>;
 
-const TESTS: [(&str, Test); 15] = [
-    ("pair", guests::pair),
-    ("conformance_without_bulkhead", guests::conformance_without_bulkhead),
-    ("conformance_on_four_cpus", guests::conformance_on_four_cpus),
-    ("another_machine_same_image", guests::another_machine_same_image),
-    ("elsewhere", guests::elsewhere),
-    ("hostile", guests::hostile),
-    ("refused_by_the_hypervisor", refusals::by_the_hypervisor),
-    ("refused_by_the_tool", refusals::by_the_tool),
-    ("image_size", bench::image_size),
-    ("bench_is_exact", bench::is_exact),
-    ("typing", rtos::typing),
-    ("restart_alone", rtos::restart_alone),
-    ("rtos_alone", rtos::alone),
-    ("demo_batch", demo::batch),
-    ("demo_interactive", demo::interactive),
+/// On which machines a test runs. Each is a test of its own, called `name@machine`.
+#[derive(Clone, Copy)]
+enum On {
+    /// All of [`MACHINES`].
+    All,
+    /// Only these.
+    Only(&'static [Board]),
+    /// None: it is about files, or starts machines of its own.
+    Nowhere,
+}
+
+const TESTS: [(&str, On, Test); 16] = [
+    ("placement", On::All, placement::as_predicted),
+    ("pair", On::All, guests::pair),
+    // The real board starts guests at EL2 and without PSCI, which is not what they are built for.
+    (
+        "conformance_without_bulkhead",
+        On::Only(&[QEMU_VIRT, QEMU_VIRT_GICV2]),
+        guests::conformance_without_bulkhead,
+    ),
+    ("conformance_on_four_cpus", On::All, guests::conformance_on_four_cpus),
+    // There is one kind of raspi4b.
+    (
+        "another_machine_same_image",
+        On::Only(&[QEMU_VIRT, QEMU_VIRT_GICV2]),
+        guests::another_machine_same_image,
+    ),
+    ("elsewhere", On::All, guests::elsewhere),
+    ("hostile", On::All, guests::hostile),
+    ("refused_by_the_hypervisor", On::All, refusals::by_the_hypervisor),
+    ("refused_by_the_tool", On::All, refusals::by_the_tool),
+    ("image_size", On::Nowhere, bench::image_size),
+    // Instructions can only be counted with one CPU and another counter frequency, and are recorded for one interrupt controller.
+    ("bench_is_exact", On::Nowhere, bench::is_exact),
+    ("typing", On::All, rtos::typing),
+    ("restart_alone", On::All, rtos::restart_alone),
+    // As with conformance_without_bulkhead.
+    ("rtos_alone", On::Only(&[QEMU_VIRT, QEMU_VIRT_GICV2]), rtos::alone),
+    ("demo_batch", On::All, demo::batch),
+    // The terminal does not know what the machine is.
+    ("demo_interactive", On::Only(&[QEMU_VIRT]), demo::interactive),
 ];
+
+impl On {
+    /// The machines; `None` stands for none in particular.
+    fn machines(self) -> Vec<Option<Board>> {
+        match self {
+            Self::All => MACHINES.map(Some).into(),
+            Self::Only(machines) => machines.iter().copied().map(Some).collect(),
+            Self::Nowhere => vec![None],
+        }
+    }
+}
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -46,11 +84,14 @@ fn main() -> ExitCode {
         say::error(format_args!("{error:#}"));
         return ExitCode::from(2);
     }
-    let trials = TESTS.map(|(name, test)| {
-        Trial::test(name, move || {
-            let lab = Lab::new(name)?;
-            test(&lab).map_err(|error| format!("{error:#}").into())
+    let trials = TESTS.into_iter().flat_map(|(name, on, test)| {
+        on.machines().into_iter().map(move |machine| {
+            let name = machine.map_or(name.to_owned(), |machine| format!("{name}@{}", machine.label));
+            Trial::test(name.clone(), move || {
+                let lab = Lab::new(name, machine.unwrap_or(QEMU_VIRT))?;
+                test(&lab).map_err(|error| format!("{error:#}").into())
+            })
         })
     });
-    libtest_mimic::run(&arguments, trials.into()).exit_code()
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }

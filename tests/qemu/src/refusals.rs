@@ -3,7 +3,6 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use bulkhead::board::QEMU_VIRT;
 use bulkhead::system::{self, Recipe, Refused};
 use bulkhead::workspace::Noise;
 use bulkhead_hil::Source;
@@ -44,7 +43,7 @@ fn image(size: u64) -> Vec<u8> {
 
 fn recipe(lab: &Lab, payloads: &TempDir, name: &str) -> Recipe {
     let manifest = lab.workspace.root().join("tests/manifests").join(format!("{name}.dts"));
-    Recipe { payloads: vec![payloads.path().to_owned()], ..Recipe::new(manifest, QEMU_VIRT) }
+    Recipe { payloads: vec![payloads.path().to_owned()], ..Recipe::new(manifest, lab.board) }
 }
 
 /// The hypervisor names the node, starts nothing and switches the machine off.
@@ -56,7 +55,7 @@ pub fn by_the_hypervisor(lab: &Lab) -> Result<()> {
         let parts = system::gather(&lab.workspace, &recipe, Noise::Quiet)?;
         let folder = lab.folder().join(name);
         let unchecked = system::write(&recipe, &parts, &hypervisor, &folder)?;
-        let mut target = lab.start_command(unchecked.command())?;
+        let mut target = lab.start_command(unchecked.command()?)?;
         let status = target.wait(SOON).with_context(|| name.to_owned())?;
         ensure!(status.success(), "{name}: QEMU ended with {status}");
         let text = target.text(Source::HYPERVISOR);

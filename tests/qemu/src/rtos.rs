@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use bulkhead::board::{Board, QEMU_VIRT};
 use bulkhead::demo::{lateness, parse_heartbeats};
-use bulkhead::elf::Executable;
-use bulkhead::workspace::Noise;
 use bulkhead_hil::{Source, Target};
 
 use crate::lab::{Lab, SOON, expect_power_off};
@@ -16,7 +13,7 @@ const ALONE: Duration = Duration::from_secs(10);
 
 /// What is typed arrives, also where more comes at once than a FIFO takes.
 pub fn typing(lab: &Lab) -> Result<()> {
-    let mut target = lab.start(lab.test_manifest("restart.dts"), QEMU_VIRT)?;
+    let mut target = lab.start(lab.test_manifest("restart.dts"))?;
     for name in ["first", "second"] {
         let rtos = target.partition(name, SOON)?;
         target.expect(rtos, "^heartbeat 1:", SOON)?;
@@ -34,7 +31,7 @@ pub fn typing(lab: &Lab) -> Result<()> {
 
 /// SYSTEM_RESET starts one partition again; the other's ticks go on.
 pub fn restart_alone(lab: &Lab) -> Result<()> {
-    let mut target = lab.start(lab.test_manifest("restart.dts"), QEMU_VIRT)?;
+    let mut target = lab.start(lab.test_manifest("restart.dts"))?;
     let first = target.partition("first", SOON)?;
     let second = target.partition("second", SOON)?;
     target.expect(second, "^heartbeat 2:", SOON)?;
@@ -60,13 +57,7 @@ pub fn restart_alone(lab: &Lab) -> Result<()> {
 
 /// What the emulator itself makes late: the same image with nothing below and nobody beside it.
 pub fn alone(lab: &Lab) -> Result<()> {
-    let image = Executable::read(&lab.workspace.build("bulkhead-freertos", Noise::Quiet)?)?.flatten()?;
-    let file = tempfile::NamedTempFile::new()?;
-    std::fs::write(file.path(), image)?;
-    let bare = Board { machine: "virt,gic-version=3", cpus: 1, ..QEMU_VIRT };
-    let mut command = bare.command();
-    command.arg("-kernel").arg(file.path());
-    let mut target = lab.start_command(command)?;
+    let mut target = lab.start_bare("freertos")?;
     target.expect(Source::HYPERVISOR, "^heartbeat 1:", SOON)?;
     target.run_for(ALONE)?;
     println!(
