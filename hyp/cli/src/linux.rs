@@ -116,6 +116,9 @@ fn folder(package: &str, version: &str) -> String {
     format!("{package}_{}", version.replace(':', "%3a"))
 }
 
+/// Whether a path inside a package is that of the wanted file.
+type Condition = fn(&str) -> bool;
+
 /// Whether this path inside the kernel's package is the kernel.
 fn is_kernel(path: &str) -> bool {
     path.starts_with("boot/vmlinuz-")
@@ -247,7 +250,7 @@ Dir::Etc::PreferencesParts "/dev/null";
         &self,
         cache: &Path,
         package: &Package,
-        files: &[(&str, fn(&str) -> bool)],
+        files: &[(&str, Condition)],
         progress: &mut dyn FnMut(&str),
     ) -> Result<PathBuf> {
         let folder = cache.join(folder(&package.name, &package.version));
@@ -361,7 +364,7 @@ fn parse_targets(text: &str) -> Vec<Source> {
 }
 
 /// The first file of a `.deb` whose path `wanted` accepts.
-fn unpack(archive: &Path, wanted: fn(&str) -> bool) -> Result<Vec<u8>> {
+fn unpack(archive: &Path, wanted: Condition) -> Result<Vec<u8>> {
     let mut child = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
         .arg(archive)
@@ -379,7 +382,7 @@ fn unpack(archive: &Path, wanted: fn(&str) -> bool) -> Result<Vec<u8>> {
     bytes.context("the package lacks the file that Bulkhead needs")
 }
 
-fn find_in_tar(tar: impl Read, wanted: fn(&str) -> bool) -> Result<Option<Vec<u8>>> {
+fn find_in_tar(tar: impl Read, wanted: Condition) -> Result<Option<Vec<u8>>> {
     for entry in tar::Archive::new(tar).entries()? {
         let mut entry = entry?;
         let path = entry.path()?.to_string_lossy().trim_start_matches("./").to_owned();

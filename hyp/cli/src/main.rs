@@ -243,6 +243,11 @@ fn run_check(recipe: &Recipe) -> Result<Outcome> {
     let hypervisor = system::build_hypervisor(&workspace, Noise::Shown)?;
     let parts = system::gather(&workspace, recipe, Noise::Shown)?;
     print!("{}", system::check(recipe, &parts, &hypervisor)?);
+    if recipe.tree.is_none() && recipe.board.origin != Origin::Qemu {
+        say::note(
+            "checked for a board with 1 GiB of RAM; --dtb FILE checks for the one that the tree is from",
+        );
+    }
     Ok(Outcome::Well)
 }
 

@@ -56,9 +56,13 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a readable folder") {
         let path = entry.expect("a folder's entry").path();
         let name = path.file_name().unwrap_or_default();
+        // In a second work tree `.git` is a file.
+        if name == ".git" || name == "target" {
+            continue;
+        }
         if path.is_file() {
             found.push(path);
-        } else if name != "target" && name != ".git" {
+        } else {
             files(&path, found);
         }
     }
