@@ -1,13 +1,14 @@
-//! Distributor and redistributor registers: what is the partition's behaves as architected (GIC specification
-//! IHI 0069, 12.9 to 12.11), what is not reads as zero and ignores writes.
+//! Distributor and redistributor registers: what is the partition's behaves as architected (GICv2: IHI 0048, 4.3;
+//! GICv3: IHI 0069, 12.9 to 12.11), what is not reads as zero and ignores writes.
 
 use bulkhead_rt::exception::catch;
-use bulkhead_rt::gic::{self, GICD, UART_INTID, bit, bit_word, offset, redistributor, set_bit};
+use bulkhead_rt::gic::{self, bit, bit_word, gicd, offset, redistributor, set_bit, uart_intid};
 use bulkhead_rt::mmio::{read8, read16, read32, read64, write8, write32, write64};
 use bulkhead_rt::smccc::on_bulkhead;
 use bulkhead_rt::time::{Timer, wait_until};
 use bulkhead_rt::{Verdict, ensure, ensure_eq, verdict};
 
+use crate::gicv2;
 use crate::harness::{PATIENCE, fresh};
 
 /// Set and clear registers that show the same state.
@@ -24,7 +25,7 @@ pub fn run(cpus: usize) {
     verdict::test("gicd-ctlr", control);
     verdict::test("gicd-bits", || {
         // An SPI, an SGI, and the PPIs of both timers.
-        for intid in [UART_INTID, 5, Timer::Virtual.intid(), Timer::Physical.intid()] {
+        for intid in [uart_intid(), 5, Timer::Virtual.intid(), Timer::Physical.intid()] {
             set_and_clear(intid)?;
         }
         Ok(())
@@ -32,14 +33,18 @@ pub fn run(cpus: usize) {
     verdict::test("gicd-priorities", priorities);
     verdict::test("gicd-groups", groups);
     verdict::test("gicd-icfgr", triggers);
-    verdict::test("gicd-irouter", routing);
-    verdict::test("gicr-identification", || redistributors(cpus));
-    verdict::test("gicr-waker", waker);
     verdict::test("gic-odd-accesses", odd_accesses);
-    if cpus > 1 {
-        verdict::test("gicr-of-other-cpu", other_redistributor);
+    if gic::is_v2() {
+        gicv2::run(cpus);
     } else {
-        verdict::skip("gicr-of-other-cpu", "one CPU only");
+        verdict::test("gicd-irouter", routing);
+        verdict::test("gicr-identification", || redistributors(cpus));
+        verdict::test("gicr-waker", waker);
+        if cpus > 1 {
+            verdict::test("gicr-of-other-cpu", other_redistributor);
+        } else {
+            verdict::skip("gicr-of-other-cpu", "one CPU only");
+        }
     }
     if on_bulkhead() {
         verdict::test("gicd-foreign", foreign);
@@ -49,9 +54,12 @@ pub fn run(cpus: usize) {
 }
 
 fn identification() -> Verdict {
-    let typer = read32(GICD + offset::TYPER);
-    ensure!(gic::spi_end() > UART_INTID, "GICD_TYPER {typer:#x} has no SPI 1");
-    let architecture = read32(GICD + offset::PIDR2) >> 4 & 0xf;
+    let typer = read32(gicd() + offset::TYPER);
+    ensure!(gic::spi_end() > uart_intid(), "GICD_TYPER {typer:#x} has no SPI {}", uart_intid() - 32);
+    if gic::is_v2() {
+        return Ok(());
+    }
+    let architecture = read32(gicd() + offset::PIDR2) >> 4 & 0xf;
     ensure!(architecture == 3 || architecture == 4, "architecture revision {architecture}");
     if on_bulkhead() {
         ensure_eq!(typer & 1 << 17, 0, "LPIS of GICD_TYPER {typer:#x}");
@@ -60,20 +68,30 @@ fn identification() -> Verdict {
 }
 
 fn control() -> Verdict {
-    let settled = || wait_until(PATIENCE, || read32(GICD) & 1 << 31 == 0);
-    ensure_eq!(read32(GICD) & (1 << 4 | 1 << 1), 1 << 4 | 1 << 1, "ARE and EnableGrp1 of GICD_CTLR");
-    write32(GICD, 1 << 4);
+    if gic::is_v2() {
+        // Without Security Extensions one bit for each group (IHI 0048, 4.3.1).
+        for value in [0, 1, 2, 3, 1] {
+            write32(gicd() + offset::CTLR, value);
+            ensure_eq!(read32(gicd() + offset::CTLR), value, "GICD_CTLR");
+        }
+        return Ok(());
+    }
+    let settled = || wait_until(PATIENCE, || read32(gicd()) & 1 << 31 == 0);
+    ensure_eq!(read32(gicd()) & (1 << 4 | 1 << 1), 1 << 4 | 1 << 1, "ARE and EnableGrp1 of GICD_CTLR");
+    write32(gicd(), 1 << 4);
     ensure!(settled(), "RWP stays set");
-    ensure_eq!(read32(GICD) & 1 << 1, 0, "EnableGrp1 after it was cleared");
-    write32(GICD, 1 << 4 | 1 << 1);
+    ensure_eq!(read32(gicd()) & 1 << 1, 0, "EnableGrp1 after it was cleared");
+    write32(gicd(), 1 << 4 | 1 << 1);
     ensure!(settled(), "RWP stays set");
-    ensure_eq!(read32(GICD) & 1 << 1, 1 << 1, "EnableGrp1 after it was set");
+    ensure_eq!(read32(gicd()) & 1 << 1, 1 << 1, "EnableGrp1 after it was set");
     Ok(())
 }
 
 /// Ones set or clear, zeros do nothing, both registers show the state, and other bits stay.
 fn set_and_clear(intid: u32) -> Verdict {
-    for (name, set, clear) in PAIRS {
+    // SGIs of a GICv2 are made pending by other registers, and it may keep them enabled (IHI 0048, 4.3.5 and 4.3.7).
+    let elsewhere = |set| intid < 16 && gic::is_v2() && set != offset::ISACTIVER;
+    for (name, set, clear) in PAIRS.into_iter().filter(|&(_, set, _)| !elsewhere(set)) {
         let word = |register| read32(bit_word(register, intid));
         let before = word(set);
         ensure!(!bit(set, intid), "{name} of {intid} is set at first");
@@ -95,7 +113,7 @@ fn set_and_clear(intid: u32) -> Verdict {
 }
 
 fn priorities() -> Verdict {
-    for intid in [UART_INTID, 0, 3, 15, Timer::Virtual.intid(), Timer::Physical.intid()] {
+    for intid in [uart_intid(), 0, 3, 15, Timer::Virtual.intid(), Timer::Physical.intid()] {
         let address = gic::frame(intid) + offset::IPRIORITYR + u64::from(intid);
         let word = address & !3;
         let neighbours = read32(word) & !(0xff << (intid % 4 * 8));
@@ -119,32 +137,33 @@ fn priorities() -> Verdict {
 }
 
 fn groups() -> Verdict {
-    for intid in [UART_INTID, 5, Timer::Virtual.intid()] {
+    for intid in [uart_intid(), 5, Timer::Virtual.intid()] {
         set_bit(offset::IGROUPR, intid);
         ensure!(bit(offset::IGROUPR, intid), "{intid} is not in group 1");
+        write32(bit_word(offset::IGROUPR, intid), gic::all_in_own_group());
+        ensure_eq!(bit(offset::IGROUPR, intid), !gic::is_v2(), "group of {intid}");
     }
-    write32(bit_word(offset::IGROUPR, 0), u32::MAX);
     Ok(())
 }
 
 fn triggers() -> Verdict {
     ensure_eq!(read32(gic::frame(0) + offset::ICFGR), 0xaaaa_aaaa, "trigger of the SGIs");
-    let word = GICD + offset::ICFGR + u64::from(UART_INTID / 16 * 4);
-    let shift = UART_INTID % 16 * 2;
+    let word = gicd() + offset::ICFGR + u64::from(uart_intid() / 16 * 4);
+    let shift = uart_intid() % 16 * 2;
     for trigger in [2, 0] {
         write32(word, trigger << shift);
-        ensure_eq!(read32(word) >> shift & 3, trigger, "trigger of SPI 1");
+        ensure_eq!(read32(word) >> shift & 3, trigger, "trigger of {}", uart_intid());
     }
     Ok(())
 }
 
 fn routing() -> Verdict {
-    let register = GICD + offset::IROUTER + u64::from(UART_INTID) * 8;
+    let register = gicd() + offset::IROUTER + u64::from(uart_intid()) * 8;
     // Bit 31, to any CPU, means something only where GICD_TYPER.No1N is 0.
-    let any = read32(GICD + offset::TYPER) & 1 << 25 == 0;
+    let any = read32(gicd() + offset::TYPER) & 1 << 25 == 0;
     for route in [0, 1 << 31, 0].into_iter().filter(|&route| any || route == 0) {
         write64(register, route);
-        ensure_eq!(read64(register), route, "GICD_IROUTER of SPI 1");
+        ensure_eq!(read64(register), route, "GICD_IROUTER of the SPI");
         ensure_eq!(u64::from(read32(register)), route, "lower half of GICD_IROUTER");
         ensure_eq!(read32(register + 4), 0, "upper half of GICD_IROUTER");
     }
@@ -187,7 +206,12 @@ fn waker() -> Verdict {
 
 /// Accesses of sizes that a register does not have are answered somehow: a value, nothing, or an abort.
 fn odd_accesses() -> Verdict {
-    for frame in [GICD, redistributor(0), redistributor(0) + offset::SGI_FRAME] {
+    let frames = if gic::is_v2() {
+        [gicd(), gic::cpu_interface(), gic::cpu_interface() + gic::gicc::DIR]
+    } else {
+        [gicd(), redistributor(0), redistributor(0) + offset::SGI_FRAME]
+    };
+    for frame in frames {
         for register in
             [offset::CTLR, offset::TYPER, offset::ISENABLER + 4, offset::IPRIORITYR, offset::ICFGR, 0xffe8]
         {
@@ -220,10 +244,10 @@ fn other_redistributor() -> Verdict {
     Ok(())
 }
 
-/// SPIs that the partition does not own: all but SPI 1.
+/// SPIs that the partition does not own: all but the UART's.
 fn foreign() -> Verdict {
     for intid in (32..1020).step_by(32) {
-        let own = if intid == 32 { 1 << (UART_INTID % 32) } else { 0 };
+        let own = if intid == uart_intid() / 32 * 32 { 1 << (uart_intid() % 32) } else { 0 };
         for (name, set, clear) in PAIRS {
             let words = [set, clear].map(|register| bit_word(register, intid));
             write32(words[0], !own);
@@ -237,16 +261,22 @@ fn foreign() -> Verdict {
         let other_group = read32(bit_word(offset::IGROUPR, intid)) & !own;
         ensure_eq!(group, other_group, "IGROUPR from {intid} on, foreign bits");
     }
-    for intid in (32..1020).filter(|&intid| intid != UART_INTID) {
+    for intid in (32..1020).filter(|&intid| intid != uart_intid()) {
         gic::set_priority(intid, 0x50);
         ensure_eq!(gic::priority(intid), 0, "priority of {intid}");
-        let router = GICD + offset::IROUTER + u64::from(intid) * 8;
-        write64(router, 1);
-        ensure_eq!(read64(router), 0, "GICD_IROUTER of {intid}");
+        if gic::is_v2() {
+            let targets = gicd() + offset::ITARGETSR + u64::from(intid);
+            write8(targets, 0xff);
+            ensure_eq!(read8(targets), 0, "GICD_ITARGETSR of {intid}");
+        } else {
+            let router = gicd() + offset::IROUTER + u64::from(intid) * 8;
+            write64(router, 1);
+            ensure_eq!(read64(router), 0, "GICD_IROUTER of {intid}");
+        }
     }
     for first in (32_u32..1020).step_by(16) {
-        let word = GICD + offset::ICFGR + u64::from(first / 4);
-        let own = if first == 32 { 3 << (UART_INTID % 16 * 2) } else { 0 };
+        let word = gicd() + offset::ICFGR + u64::from(first / 4);
+        let own = if first == uart_intid() / 16 * 16 { 3 << (uart_intid() % 16 * 2) } else { 0 };
         write32(word, !own);
         ensure_eq!(read32(word) & !own, 0, "ICFGR from {first} on");
     }

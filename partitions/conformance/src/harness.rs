@@ -132,9 +132,9 @@ pub fn record() {
 /// Takes back the line of a level-sensitive interrupt.
 pub fn silence(intid: u32) {
     match intid {
-        gic::UART_INTID => mmio::write32(crate::uart::IMSC, 0),
         27 => Timer::Virtual.stop(),
         30 => Timer::Physical.stop(),
+        intid if intid == gic::uart_intid() => mmio::write32(crate::uart::imsc(), 0),
         _ => {}
     }
 }

@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 use bulkhead_rt::exception::{Fault, catch};
-use bulkhead_rt::{Failure, Verdict, cpu, ensure, ensure_eq, read_sysreg, verdict, write_sysreg};
+use bulkhead_rt::{Failure, Verdict, cpu, ensure, ensure_eq, gic, read_sysreg, verdict, write_sysreg};
 
 use crate::harness::test_on_each_cpu;
 
@@ -75,7 +75,7 @@ fn features() -> Verdict {
     ensure!(pfr0 & 0xf != 0, "no AArch64 at EL0: {pfr0:#x}");
     ensure!(pfr0 >> 4 & 0xf != 0, "no AArch64 at EL1: {pfr0:#x}");
     ensure!(pfr0 >> 16 & 0xf != 0xf, "no floating point: {pfr0:#x}");
-    ensure!(pfr0 >> 24 & 0xf != 0, "no GIC system registers: {pfr0:#x}");
+    ensure_eq!(pfr0 >> 24 & 0xf != 0, !gic::is_v2(), "GIC system registers in {pfr0:#x}");
     if bulkhead_rt::smccc::on_bulkhead() {
         ensure_eq!(pfr0 >> 8 & 0xf, 0, "EL2 in {pfr0:#x}");
         ensure_eq!(pfr0 >> 32 & 0xf, 0, "SVE in {pfr0:#x}");
@@ -175,7 +175,7 @@ fn floating_point() -> Verdict {
             a = in(reg) MARKS[1],
             b = in(reg) MARKS[2],
             c = in(reg) MARKS[3],
-            gicd = in(reg) bulkhead_rt::gic::GICD,
+            gicd = in(reg) gic::gicd(),
             product = lateout(reg) product,
             low = lateout(reg) low,
             middle = lateout(reg) middle,

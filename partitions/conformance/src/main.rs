@@ -10,6 +10,7 @@
 
 mod calls;
 mod distributor;
+mod gicv2;
 mod harness;
 mod identification;
 mod interrupts;

@@ -4,6 +4,7 @@ use core::arch::{asm, global_asm};
 use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use bulkhead_abi::psci::{self, affinity};
+use bulkhead_rt::console::pl011;
 use bulkhead_rt::memory::{RAM_END, RAM_START};
 use bulkhead_rt::smccc::{hvc, on_bulkhead};
 use bulkhead_rt::time::{Timer, now, ticks, wait_until};
@@ -105,7 +106,7 @@ fn cpu_on_refused(cpus: usize) -> Verdict {
     }
     // The bare machine does not look at the entry point.
     if cpus > 1 && on_bulkhead() {
-        for entry in [0, RAM_START - 4096, RAM_END, 0x0900_0000, gic::GICD, 1 << 47, !3] {
+        for entry in [0, RAM_START - 4096, RAM_END, pl011(), gic::gicd(), 1 << 47, !3] {
             ensure_eq!(answer(psci::CPU_ON, 1, entry, 0), psci::INVALID_ADDRESS, "entry {entry:#x}");
         }
         ensure_eq!(cpu::state(1), affinity::OFF, "CPU 1 after all this");
@@ -274,7 +275,7 @@ fn suspend() -> Verdict {
             // A standby may end early.
             ensure_eq!(answer(function, 0, 0, 0), psci::SUCCESS, "answer to {function:#x}");
         }
-        wait_until(PATIENCE, || read_sysreg!("icc_hppir1_el1") == timer.intid().into());
+        wait_until(PATIENCE, || gic::highest_pending() == timer.intid());
         let intid = gic::acknowledge();
         timer.stop();
         ensure_eq!(intid, timer.intid(), "what ended the standby");

@@ -4,9 +4,9 @@
 use core::arch::global_asm;
 
 use bulkhead_abi::psci;
-use bulkhead_rt::console::UARTFR;
+use bulkhead_rt::console::{UARTFR, pl011};
 use bulkhead_rt::exception::catch;
-use bulkhead_rt::gic::{self, GICD, UART_INTID, offset};
+use bulkhead_rt::gic::{self, gicd, offset, uart_intid};
 use bulkhead_rt::time::{Timer, ticks};
 use bulkhead_rt::{Failure, Verdict, smccc, verdict};
 
@@ -96,24 +96,36 @@ pub fn run() {
         verdict::skip("keeps-smc", "SMC is undefined on this machine");
     }
     verdict::test("keeps-gicd", || {
-        check(probe_load, GICD + offset::TYPER, 0, 1)?;
-        check(probe_store_byte, GICD + offset::IPRIORITYR + u64::from(UART_INTID), 0xa0, 0)?;
-        check(probe_store, gic::bit_word(offset::ISENABLER, UART_INTID), 2, 0)?;
-        check(probe_store, gic::bit_word(offset::ICENABLER, UART_INTID), 2, 0)
+        check(probe_load, gicd() + offset::TYPER, 0, 1)?;
+        check(probe_store_byte, gicd() + offset::IPRIORITYR + u64::from(uart_intid()), 0xa0, 0)?;
+        let bit = 1 << (uart_intid() % 32);
+        check(probe_store, gic::bit_word(offset::ISENABLER, uart_intid()), bit, 0)?;
+        check(probe_store, gic::bit_word(offset::ICENABLER, uart_intid()), bit, 0)
     });
-    verdict::test("keeps-gicr", || {
-        check(probe_load, gic::redistributor(0) + offset::GICR_TYPER, 0, 1)?;
+    verdict::test("keeps-private", || {
+        let register = if gic::is_v2() {
+            gicd() + offset::ITARGETSR
+        } else {
+            gic::redistributor(0) + offset::GICR_TYPER
+        };
+        check(probe_load, register, 0, 1)?;
         check(probe_store, gic::bit_word(offset::ISENABLER, 1), 2, 0)?;
         check(probe_store, gic::bit_word(offset::ICENABLER, 1), 2, 0)
     });
     verdict::test("keeps-pl011", || {
-        check(probe_load, UARTFR, 0, 1)?;
-        check(probe_store, crate::uart::IMSC, 0, 0)
+        check(probe_load, pl011() + UARTFR, 0, 1)?;
+        check(probe_store, crate::uart::imsc(), 0, 0)
     });
     verdict::test("keeps-sgi", || {
-        check(probe_sgi, gic::sgi_to(1, 0), 0, 0)?;
-        gic::set_bit(offset::ICPENDR, 1);
-        check(probe_sgi, gic::sgi_to_others(1), 0, 0)
+        for value in [gic::sgi_to(1, 0), gic::sgi_to_others(1)] {
+            if gic::is_v2() {
+                check(probe_store, gicd() + offset::SGIR, value, 0)?;
+            } else {
+                check(probe_sgi, value, 0, 0)?;
+            }
+            gic::clear_pending(1);
+        }
+        Ok(())
     });
     verdict::test("keeps-id", || check(probe_id, 0, 0, 1));
     verdict::test("keeps-interrupt", interrupted);

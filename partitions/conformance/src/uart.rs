@@ -1,27 +1,39 @@
 //! The PL011 (DDI 0183) as drivers use it: identification, flags, settings, the transmit interrupt.
 
-use bulkhead_rt::console::{PL011, UARTDR, UARTFR};
+use bulkhead_rt::console::{UARTDR, UARTFR, pl011};
 use bulkhead_rt::exception::{set_irq_handler, with_irqs};
-use bulkhead_rt::gic::{self, UART_INTID, offset};
-use bulkhead_rt::mmio::{read8, read16, read32, write8, write32};
+use bulkhead_rt::gic::{self, offset, uart_intid};
+use bulkhead_rt::mmio;
 use bulkhead_rt::time::{delay, wait_until};
 use bulkhead_rt::{Verdict, ensure, ensure_eq, verdict};
 
 use crate::harness::{PATIENCE, SILENCE, fresh, my_log};
 
-const IBRD: u64 = PL011 + 0x24;
-const FBRD: u64 = PL011 + 0x28;
-const LCR_H: u64 = PL011 + 0x2c;
-const CR: u64 = PL011 + 0x30;
-const IFLS: u64 = PL011 + 0x34;
-/// Interrupt mask set/clear.
-pub const IMSC: u64 = PL011 + 0x38;
-const RIS: u64 = PL011 + 0x3c;
-const MIS: u64 = PL011 + 0x40;
-const ICR: u64 = PL011 + 0x44;
+const IBRD: u64 = 0x24;
+const FBRD: u64 = 0x28;
+const LCR_H: u64 = 0x2c;
+const CR: u64 = 0x30;
+const IFLS: u64 = 0x34;
+const IMSC: u64 = 0x38;
+const RIS: u64 = 0x3c;
+const MIS: u64 = 0x40;
+const ICR: u64 = 0x44;
 
 const TRANSMIT: u32 = 1 << 5;
 const ALL: u32 = 0x7ff;
+
+/// Address of the interrupt mask set/clear register.
+pub fn imsc() -> u64 {
+    pl011() + IMSC
+}
+
+fn read32(register: u64) -> u32 {
+    mmio::read32(pl011() + register)
+}
+
+fn write32(register: u64, value: u32) {
+    mmio::write32(pl011() + register, value);
+}
 
 /// Runs the tests.
 pub fn run() {
@@ -36,7 +48,7 @@ pub fn run() {
 fn identification() -> Verdict {
     const ID: [u32; 8] = [0x11, 0x10, 0x14, 0x00, 0x0d, 0xf0, 0x05, 0xb1];
     for (index, id) in ID.into_iter().enumerate() {
-        let value = read32(PL011 + 0xfe0 + 4 * index as u64);
+        let value = read32(0xfe0 + 4 * index as u64);
         // Revisions of the PL011 differ in UARTPeriphID2 bits 7–4.
         let mask = if index == 2 { 0x0f } else { 0xff };
         ensure_eq!(value & mask, id & mask, "identification register {index}");
@@ -49,8 +61,8 @@ fn flags() -> Verdict {
     let flags = read32(UARTFR);
     ensure!(idle, "FR is {flags:#x}: transmit FIFO not empty or busy");
     ensure_eq!(flags & (1 << 5 | 1 << 4), 1 << 4, "TXFF and RXFE of FR = {flags:#x}");
-    ensure_eq!(u32::from(read16(UARTFR)), flags & 0xffff, "FR by a halfword load");
-    ensure_eq!(u32::from(read8(UARTFR)), flags & 0xff, "FR by a byte load");
+    ensure_eq!(u32::from(mmio::read16(pl011() + UARTFR)), flags & 0xffff, "FR by a halfword load");
+    ensure_eq!(u32::from(mmio::read8(pl011() + UARTFR)), flags & 0xff, "FR by a byte load");
     Ok(())
 }
 
@@ -74,7 +86,7 @@ fn settings() -> Verdict {
 }
 
 fn send(byte: u8) {
-    write8(UARTDR, byte);
+    mmio::write8(pl011() + UARTDR, byte);
 }
 
 fn interrupt() -> Verdict {
@@ -82,16 +94,16 @@ fn interrupt() -> Verdict {
     write32(IMSC, 0);
     write32(ICR, ALL);
     ensure_eq!(read32(RIS) & TRANSMIT, 0, "RIS after ICR");
-    gic::enable(UART_INTID);
+    gic::enable(uart_intid());
     write32(IMSC, TRANSMIT);
     send(b'\n');
     let raised = wait_until(PATIENCE, || read32(RIS) & TRANSMIT != 0);
     ensure!(raised, "RIS is {:#x} after a byte was sent", read32(RIS));
     ensure_eq!(read32(MIS), TRANSMIT, "MIS");
-    ensure!(gic::bit(offset::ISPENDR, UART_INTID), "SPI 1 is not pending in the distributor");
-    with_irqs(|| my_log().expect(&[UART_INTID]))?;
+    ensure!(gic::bit(offset::ISPENDR, uart_intid()), "the SPI is not pending in the distributor");
+    with_irqs(|| my_log().expect(&[uart_intid()]))?;
     // The handler masked it in the UART; the line is down, the cause remains.
-    ensure!(!gic::bit(offset::ISPENDR, UART_INTID), "SPI 1 is pending after IMSC was cleared");
+    ensure!(!gic::bit(offset::ISPENDR, uart_intid()), "the SPI is pending after IMSC was cleared");
     ensure_eq!(read32(RIS) & TRANSMIT, TRANSMIT, "RIS after IMSC was cleared");
     write32(IMSC, TRANSMIT);
     with_irqs(|| wait_until(PATIENCE, || my_log().count() == 2));
@@ -109,14 +121,14 @@ fn interrupt() -> Verdict {
 fn masked() -> Verdict {
     fresh();
     write32(IMSC, 0);
-    gic::enable(UART_INTID);
+    gic::enable(uart_intid());
     send(b'\n');
     with_irqs(|| delay(SILENCE));
     ensure_eq!(my_log().count(), 0, "interrupts with IMSC 0");
     write32(IMSC, TRANSMIT);
-    ensure!(gic::bit(offset::ISPENDR, UART_INTID), "SPI 1 is not pending");
+    ensure!(gic::bit(offset::ISPENDR, uart_intid()), "the SPI is not pending");
     write32(ICR, ALL);
-    ensure!(!gic::bit(offset::ISPENDR, UART_INTID), "SPI 1 is pending after ICR");
+    ensure!(!gic::bit(offset::ISPENDR, uart_intid()), "the SPI is pending after ICR");
     with_irqs(|| delay(SILENCE));
     write32(IMSC, 0);
     ensure_eq!(my_log().count(), 0, "interrupts after ICR");
@@ -135,12 +147,12 @@ fn level() -> Verdict {
         gic::end(intid);
     }
     set_irq_handler(leave_line_up);
-    gic::enable(UART_INTID);
+    gic::enable(uart_intid());
     write32(IMSC, TRANSMIT);
     send(b'\n');
-    let result = with_irqs(|| my_log().expect(&[UART_INTID; 5]));
+    let result = with_irqs(|| my_log().expect(&[uart_intid(); 5]));
     write32(IMSC, 0);
     result?;
-    ensure!(!gic::bit(offset::ISPENDR, UART_INTID), "SPI 1 is pending after ICR");
+    ensure!(!gic::bit(offset::ISPENDR, uart_intid()), "the SPI is pending after ICR");
     Ok(())
 }

@@ -5,14 +5,19 @@ use core::fmt::{self, Write};
 
 use spin::Mutex;
 
+use crate::machine::machine;
 use crate::mmio;
 
 /// Address of the PL011.
-pub const PL011: u64 = 0x0900_0000;
-/// Data register.
-pub const UARTDR: u64 = PL011;
-/// Flag register.
-pub const UARTFR: u64 = PL011 + 0x18;
+#[must_use]
+pub fn pl011() -> u64 {
+    machine().uart
+}
+
+/// Offset of the data register.
+pub const UARTDR: u64 = 0;
+/// Offset of the flag register.
+pub const UARTFR: u64 = 0x18;
 
 const TRANSMIT_FIFO_FULL: u32 = 1 << 5;
 
@@ -21,10 +26,10 @@ struct Pl011;
 impl Write for Pl011 {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
-            while mmio::read32(UARTFR) & TRANSMIT_FIFO_FULL != 0 {
+            while mmio::read32(pl011() + UARTFR) & TRANSMIT_FIFO_FULL != 0 {
                 core::hint::spin_loop();
             }
-            mmio::write8(UARTDR, byte);
+            mmio::write8(pl011() + UARTDR, byte);
         }
         Ok(())
     }

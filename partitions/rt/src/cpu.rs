@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use bulkhead_abi::psci;
 
-use crate::{read_sysreg, smccc, verdict};
+use crate::{machine, read_sysreg, smccc, verdict};
 
 /// CPUs that the run-time has stacks for.
 pub const MAX_CPUS: usize = 8;
@@ -36,7 +36,8 @@ unsafe extern "C" {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn rt_boot(ticks: u64) -> ! {
+extern "C" fn rt_boot(ticks: u64, tree: u64) -> ! {
+    machine::read(tree);
     BOOT_TICKS.store(ticks, Ordering::Relaxed);
     bulkhead_guest_main();
     smccc::system_off()

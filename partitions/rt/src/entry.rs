@@ -74,6 +74,7 @@ image_header:                           // arm64 Image header (Linux, Documentat
 
 boot_entry:
     mrs     x20, cntvct_el0
+    mov     x19, x0                     // the device tree
     cpu_setup boot_continue
 boot_continue:
     ldr     x1, =__bss_start
@@ -83,6 +84,7 @@ boot_continue:
     stp     xzr, xzr, [x1], #16
     b       1b
 2:  mov     x0, x20
+    mov     x1, x19
     bl      rt_boot
 
     .global secondary_entry

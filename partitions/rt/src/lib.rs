@@ -1,9 +1,9 @@
-//! Run-time of the bare guests: what a program needs to run at EL1 of QEMU `virt` and to give verdicts.
+//! Run-time of the bare guests: what a program needs to run at EL1 and to give verdicts.
 //!
-//! Everything about the machine is compiled in (RAM, PL011, GICv3, PSCI by HVC) and nothing is read from a
-//! device tree, because that is what such images look like in the field: the same binary must run on the
-//! bare machine and in a partition. Threads run on SP_EL0 and exceptions on SP_EL1, so that a test may ruin
-//! its own stack and still be told about it.
+//! RAM at 0x40000000 and PSCI by HVC are compiled in; where the interrupt controller and the PL011 are is read
+//! from the device tree ([`machine`](mod@machine)). So the same binary runs on the bare machine and in a partition
+//! of any board. Threads run on SP_EL0 and exceptions on SP_EL1, so that a test may ruin its own stack and still
+//! be told about it.
 //!
 //! The functions are safe to call although they poke at registers: device accesses refuse addresses in RAM,
 //! memory accesses refuse the image itself, and [`write_sysreg!`] refuses registers that Rust's code or data
@@ -17,6 +17,7 @@ pub mod cpu;
 mod entry;
 pub mod exception;
 pub mod gic;
+pub mod machine;
 pub mod memory;
 pub mod mmio;
 pub mod smccc;
