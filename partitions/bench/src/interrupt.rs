@@ -1,12 +1,13 @@
 //! Interrupts: from what causes one to the first instruction of the guest's vector.
 //!
 //! The vectors keep their results in registers that the measuring code gives up (X21, X22), so that nothing
-//! stands before the counter read. X21 is the counter, X22 the INTID, which must not be 0.
+//! stands before the counter read. X21 is the counter, X22 the INTID, which must not be 0. A GICv2 is found by its
+//! address, for which the measuring code sets X23.
 
 use core::arch::{asm, global_asm};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use bulkhead_rt::gic::{self, SPURIOUS};
+use bulkhead_rt::gic::{self, SPURIOUS, gicc, offset};
 use bulkhead_rt::time::{Timer, ticks};
 use bulkhead_rt::{Failure, Verdict, cpu, ensure, ensure_eq, read_sysreg, verdict};
 
@@ -15,7 +16,23 @@ use crate::sample::Samples;
 
 global_asm!(
     r#"
-    .macro bench_vectors name, counter, control
+    .macro acknowledge_v2
+    ldr     w22, [x23, #{iar}]
+    .endm
+
+    .macro acknowledge_v3
+    mrs     x22, icc_iar1_el1
+    .endm
+
+    .macro end_v2
+    str     w22, [x23, #{eoir}]
+    .endm
+
+    .macro end_v3
+    msr     icc_eoir1_el1, x22
+    .endm
+
+    .macro bench_vectors name, counter, control, acknowledge, end
     .balign 0x800
 \name:
     mrs     x22, elr_el1                // synchronous, SP_EL0: skip the instruction
@@ -24,10 +41,10 @@ global_asm!(
     eret
     .balign 0x80
     mrs     x21, \counter               // IRQ, SP_EL0
-    mrs     x22, icc_iar1_el1
+    \acknowledge
     msr     \control, xzr
     isb
-    msr     icc_eoir1_el1, x22
+    \end
     isb
     eret
     .balign 0x80
@@ -40,14 +57,30 @@ global_asm!(
     .endm
 
     .text
-    bench_vectors bench_virtual_vectors, cntvct_el0, cntv_ctl_el0
-    bench_vectors bench_physical_vectors, cntpct_el0, cntp_ctl_el0
-    "#
+    .irp    n, 2,3
+    bench_vectors bench_virtual_vectors_v\n, cntvct_el0, cntv_ctl_el0, acknowledge_v\n, end_v\n
+    bench_vectors bench_physical_vectors_v\n, cntpct_el0, cntp_ctl_el0, acknowledge_v\n, end_v\n
+    .endr
+    "#,
+    iar = const gicc::IAR,
+    eoir = const gicc::EOIR,
 );
 
 unsafe extern "C" {
-    static bench_virtual_vectors: u8;
-    static bench_physical_vectors: u8;
+    static bench_virtual_vectors_v2: u8;
+    static bench_virtual_vectors_v3: u8;
+    static bench_physical_vectors_v2: u8;
+    static bench_physical_vectors_v3: u8;
+}
+
+/// X23 for the vectors: the CPU interface of a GICv2.
+fn interface() -> u64 {
+    if gic::is_v2() { gic::cpu_interface() } else { 0 }
+}
+
+/// Where the register is that sends SGIs, on a GICv2.
+fn sgi_register() -> u64 {
+    gic::gicd() + offset::SGIR
 }
 
 /// One of this module's vector tables.
@@ -61,9 +94,11 @@ pub enum Vectors {
 
 /// Runs `f` with one of this module's vector tables on this CPU.
 pub fn with_vectors<R>(vectors: Vectors, f: impl FnOnce() -> R) -> R {
-    let table = match vectors {
-        Vectors::Virtual => &raw const bench_virtual_vectors,
-        Vectors::Physical => &raw const bench_physical_vectors,
+    let table = match (vectors, gic::is_v2()) {
+        (Vectors::Virtual, true) => &raw const bench_virtual_vectors_v2,
+        (Vectors::Virtual, false) => &raw const bench_virtual_vectors_v3,
+        (Vectors::Physical, true) => &raw const bench_physical_vectors_v2,
+        (Vectors::Physical, false) => &raw const bench_physical_vectors_v3,
     };
     let old = read_sysreg!("vbar_el1");
     // SAFETY: both tables skip or end what they take and change only X21 and X22, which every asm block of
@@ -101,10 +136,9 @@ pub fn measure() -> Verdict {
     Ok(())
 }
 
-/// Less the write that sends the SGI and the counter read itself.
-fn sgi_to_self() -> Result<Samples, Failure> {
-    let mut samples = Samples::new();
-    for _ in 0..RUNS {
+/// Sends an SGI to this CPU by the given instruction; returns both counters and the INTID.
+macro_rules! sgi_to_self {
+    ($send:literal) => {{
         let (start, end, intid): (u64, u64, u64);
         // SAFETY: the vector changes X21 and X22 only.
         unsafe {
@@ -113,15 +147,30 @@ fn sgi_to_self() -> Result<Samples, Failure> {
                 "msr daifclr, #2",
                 "isb",
                 "mrs x20, cntvct_el0",
-                "msr icc_sgi1r_el1, {sgi}",
+                concat!($send, " // {sgi} {register}"),
                 "2: cbz x22, 2b",
                 "msr daifset, #2",
                 sgi = in(reg) gic::sgi_to(SGI, cpu::id()),
+                register = in(reg) sgi_register(),
+                in("x23") interface(),
                 out("x20") start,
                 out("x21") end,
                 out("x22") intid,
             );
         }
+        (start, end, intid)
+    }};
+}
+
+/// Less the write that sends the SGI and the counter read itself.
+fn sgi_to_self() -> Result<Samples, Failure> {
+    let mut samples = Samples::new();
+    for _ in 0..RUNS {
+        let (start, end, intid) = if gic::is_v2() {
+            sgi_to_self!("str {sgi:w}, [{register}]")
+        } else {
+            sgi_to_self!("msr icc_sgi1r_el1, {sgi}")
+        };
         ensure_eq!(intid, u64::from(SGI), "INTID");
         samples.add((end - start).cast_signed() - 2);
     }
@@ -142,6 +191,7 @@ fn timer_to_vector(timer: Timer) -> Result<Samples, Failure> {
                 "msr daifclr, #2",
                 "2: cbz x22, 2b",
                 "msr daifset, #2",
+                in("x23") interface(),
                 out("x21") end,
                 out("x22") intid,
             );
@@ -152,26 +202,40 @@ fn timer_to_vector(timer: Timer) -> Result<Samples, Failure> {
     Ok(samples)
 }
 
-/// From the virtual timer's compare value to the instruction after a WFI, interrupts masked.
-fn wake_by_timer() -> Result<Samples, Failure> {
-    let mut samples = Samples::new();
-    for _ in 0..RUNS {
-        let due = Timer::Virtual.now() + ticks(10);
-        Timer::Virtual.fire_at(due);
+/// Sleeps until the virtual timer's interrupt is pending, looked up by the given instruction; returns the counter
+/// right after.
+macro_rules! sleep_until_timer {
+    ($look:literal) => {{
         let end: u64;
         // SAFETY: no memory is changed; the loop ends when the timer's interrupt is pending.
         unsafe {
             asm!(
                 "2: wfi",
                 "mrs x21, cntvct_el0",
-                "mrs x22, icc_hppir1_el1",
+                $look,
                 "cmp x22, {timer}",
                 "b.ne 2b",
                 timer = in(reg) u64::from(Timer::Virtual.intid()),
+                in("x23") interface(),
                 out("x21") end,
                 out("x22") _,
             );
         }
+        end
+    }};
+}
+
+/// From the virtual timer's compare value to the instruction after a WFI, interrupts masked.
+fn wake_by_timer() -> Result<Samples, Failure> {
+    let mut samples = Samples::new();
+    for _ in 0..RUNS {
+        let due = Timer::Virtual.now() + ticks(10);
+        Timer::Virtual.fire_at(due);
+        let end = if gic::is_v2() {
+            sleep_until_timer!("ldr w22, [x23, #0x18] // GICC_HPPIR")
+        } else {
+            sleep_until_timer!("mrs x22, icc_hppir1_el1")
+        };
         let intid = gic::acknowledge();
         Timer::Virtual.stop();
         ensure_eq!(intid, Timer::Virtual.intid(), "INTID");
@@ -185,6 +249,28 @@ fn wake_by_timer() -> Result<Samples, Failure> {
 static ARRIVED: AtomicU64 = AtomicU64::new(0);
 const ANSWER: u32 = 2;
 
+/// Sends an SGI to CPU 1 by the given instruction and sleeps; returns the counter before.
+macro_rules! sgi_and_sleep {
+    ($send:literal) => {{
+        let start: u64;
+        // SAFETY: no memory is changed.
+        unsafe {
+            asm!(
+                "dsb ish",
+                "isb",
+                "mrs {start}, cntvct_el0",
+                concat!($send, " // {sgi} {register}"),
+                "isb",
+                "wfi",
+                sgi = in(reg) gic::sgi_to(SGI, 1),
+                register = in(reg) sgi_register(),
+                start = out(reg) start,
+            );
+        }
+        start
+    }};
+}
+
 /// From the write to the first instruction of another CPU's vector, while the sender sleeps; less what both
 /// guests execute themselves.
 fn sgi_to_other() -> Result<Samples, Failure> {
@@ -196,21 +282,12 @@ fn sgi_to_other() -> Result<Samples, Failure> {
     wait_for_answer();
     let mut samples = Samples::new();
     for _ in 0..RUNS {
-        let start: u64;
         ARRIVED.store(0, Ordering::Relaxed);
-        // SAFETY: no memory is changed.
-        unsafe {
-            asm!(
-                "dsb ish",
-                "isb",
-                "mrs {start}, cntvct_el0",
-                "msr icc_sgi1r_el1, {sgi}",
-                "isb",
-                "wfi",
-                sgi = in(reg) gic::sgi_to(SGI, 1),
-                start = out(reg) start,
-            );
-        }
+        let start = if gic::is_v2() {
+            sgi_and_sleep!("str {sgi:w}, [{register}]")
+        } else {
+            sgi_and_sleep!("msr icc_sgi1r_el1, {sgi}")
+        };
         wait_for_answer();
         let end = ARRIVED.load(Ordering::Acquire);
         ensure!(end >= start, "CPU 1 took the SGI {} ticks early", start - end);
@@ -247,6 +324,7 @@ fn answer_sgis(_: u64) {
                     "isb",
                     "msr daifset, #2",
                     "cbz x22, 2b",
+                    in("x23") interface(),
                     out("x21") end,
                     out("x22") _,
                 );

@@ -3,9 +3,9 @@
 use core::arch::asm;
 
 use bulkhead_abi::{hypercall, psci, smccc as ids};
-use bulkhead_rt::console::{UARTDR, UARTFR};
+use bulkhead_rt::console::{UARTDR, UARTFR, pl011};
 use bulkhead_rt::exception::catch;
-use bulkhead_rt::gic::{self, GICD, UART_INTID, offset};
+use bulkhead_rt::gic::{self, gicd, offset, uart_intid};
 use bulkhead_rt::time::Timer;
 use bulkhead_rt::{Verdict, mmio, println, smccc, verdict};
 
@@ -66,7 +66,7 @@ fn store_byte(address: u64, value: u8) -> i64 {
     ticks!("strb {value:w}, [{address}]", address = in(reg) address, value = in(reg) u32::from(value))
 }
 
-/// An address of QEMU `virt` where nothing is.
+/// An address at which a partition has nothing, nor has QEMU `virt`.
 const UNOWNED: u64 = 0x0f00_0000;
 
 /// Measures and prints all of them.
@@ -97,22 +97,25 @@ pub fn measure() -> Verdict {
     }
     sample(empty, || hvc(ids::FAST_CALL | 0x3f00_0000), nothing).print("unknown-hvc");
 
-    sample(empty, || load(GICD + offset::TYPER), nothing).print("gicd-typer-read");
+    sample(empty, || load(gicd() + offset::TYPER), nothing).print("gicd-typer-read");
     let timer = Timer::Virtual.intid();
+    // Where the enables of private interrupts are.
+    let private = if gic::is_v2() { "gicd-isenabler0-write" } else { "gicr-isenabler0-write" };
     for (name, register, undo, intid) in [
-        ("gicd-isenabler-write", offset::ISENABLER, offset::ICENABLER, UART_INTID),
-        ("gicd-ispendr-write", offset::ISPENDR, offset::ICPENDR, UART_INTID),
-        ("gicr-isenabler0-write", offset::ISENABLER, offset::ICENABLER, timer),
+        ("gicd-isenabler-write", offset::ISENABLER, offset::ICENABLER, uart_intid()),
+        ("gicd-ispendr-write", offset::ISPENDR, offset::ICPENDR, uart_intid()),
+        (private, offset::ISENABLER, offset::ICENABLER, timer),
     ] {
         let word = gic::bit_word(register, intid);
         sample(empty, || store(word, 1 << (intid % 32)), || gic::set_bit(undo, intid)).print(name);
     }
-    let priority = GICD + offset::IPRIORITYR + u64::from(UART_INTID);
+    let priority = gicd() + offset::IPRIORITYR + u64::from(uart_intid());
     sample(empty, || store_byte(priority, 0x80), nothing).print("gicd-ipriorityr-write");
-    gic::set_priority(UART_INTID, gic::DEFAULT_PRIORITY);
+    gic::set_priority(uart_intid(), gic::DEFAULT_PRIORITY);
 
-    sample(empty, || load(UARTFR), nothing).print("pl011-fr-read");
-    let sent = sample(empty, || store_byte(UARTDR, b'.'), nothing);
+    let [flags, data] = [UARTFR, UARTDR].map(|register| pl011() + register);
+    sample(empty, || load(flags), nothing).print("pl011-fr-read");
+    let sent = sample(empty, || store_byte(data, b'.'), nothing);
     println!("");
     sent.print("pl011-dr-write");
 

@@ -1,6 +1,6 @@
 //! The console as a way to speak for others: bytes that look like the hypervisor's own tags.
 
-use bulkhead_rt::console::{UARTDR, UARTFR};
+use bulkhead_rt::console::{UARTDR, UARTFR, pl011};
 use bulkhead_rt::mmio::{read32, write8};
 
 use crate::attack;
@@ -12,8 +12,8 @@ pub fn run() {
             [&b"\x1b_B2\x1b\\"[..], b"\x1b_B0\x1b\\", b"\x1b_B1", b"\x1b_", b"\x1b", b"\xff\x00\x1d\x9f"]
         {
             for &byte in b"\n".iter().chain(tag).chain(b"FORGED by hostile\n") {
-                while read32(UARTFR) & 1 << 5 != 0 {}
-                write8(UARTDR, byte);
+                while read32(pl011() + UARTFR) & 1 << 5 != 0 {}
+                write8(pl011() + UARTDR, byte);
             }
         }
         Ok(())

@@ -3,9 +3,9 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use bulkhead_rt::console::{PL011, UARTDR};
+use bulkhead_rt::console::{UARTDR, pl011};
 use bulkhead_rt::exception::catch;
-use bulkhead_rt::gic::{GICD, GICR, GICR_STRIDE};
+use bulkhead_rt::gic::{self, GICR_STRIDE, gicd};
 use bulkhead_rt::mmio::{read8, read16, read32, read64, write8, write16, write32, write64};
 use bulkhead_rt::time::{delay, wait_until};
 use bulkhead_rt::{Failure, Verdict, cpu, ensure, ensure_eq, smccc};
@@ -52,7 +52,7 @@ fn together(cpus: usize) -> Verdict {
 fn restore() {
     bulkhead_rt::gic::init_distributor();
     for (register, value) in [(0x38, 0), (0x48, 0), (0x2c, 0x70), (0x30, 0x301), (0x44, 0x7ff)] {
-        write32(PL011 + register, value);
+        write32(pl011() + register, value);
     }
 }
 
@@ -62,10 +62,12 @@ fn random_accesses(cpus: usize) -> Verdict {
     let on_bulkhead = smccc::on_bulkhead();
     for _ in 0..ACCESSES {
         let (frame, size) = match random.below(4) {
-            0 => (GICD, 0x1_0000),
-            1 => (GICR, GICR_STRIDE * cpus as u64),
-            2 => (GICR + GICR_STRIDE * cpu::id() as u64 + 0x1_0000, 0x1000),
-            _ => (PL011, 0x1000),
+            0 if gic::is_v2() => (gicd(), 0x1000),
+            1 | 2 if gic::is_v2() => (gic::cpu_interface(), 0x2000),
+            0 => (gicd(), 0x1_0000),
+            1 => (gic::redistributor(0), GICR_STRIDE * cpus as u64),
+            2 => (gic::redistributor(cpu::id()) + gic::offset::SGI_FRAME, 0x1000),
+            _ => (pl011(), 0x1000),
         };
         // Half of them where the registers are.
         let within = if random.below(2) == 0 { size } else { 0x1000 };
@@ -74,11 +76,11 @@ fn random_accesses(cpus: usize) -> Verdict {
         let aligned = random.below(16) != 0;
         let address = frame + if aligned { offset & !((1 << width) - 1) } else { offset };
         let lpis = (0x40..0xc0).contains(&(offset % 0x1_0000)) || offset % 0x1_0000 < 4;
-        if !on_bulkhead && frame == GICR && lpis {
+        if !on_bulkhead && !gic::is_v2() && frame == gic::redistributor(0) && lpis {
             continue;
         }
         let mut value = random.argument();
-        if (UARTDR..UARTDR + 4).contains(&address) {
+        if (UARTDR..UARTDR + 4).contains(&address.wrapping_sub(pl011())) {
             value = u64::from(b'~'); // a line that can be read
         }
         let result = match (width, random.below(2)) {

@@ -3,7 +3,8 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use bulkhead_rt::exception::{mask_irqs, set_irq_handler, with_irqs};
-use bulkhead_rt::gic::{self, send_sgi, sgi_to, sgi_to_others};
+use bulkhead_rt::gic::{self, gicc, send_sgi, sgi_to, sgi_to_others};
+use bulkhead_rt::mmio::{read32, write32};
 use bulkhead_rt::time::{Timer, wait_until};
 use bulkhead_rt::{Verdict, cpu, ensure, ensure_eq, read_sysreg, verdict, write_sysreg};
 
@@ -12,8 +13,13 @@ use crate::{PATIENCE, attack, end_any};
 
 /// Runs the attacks.
 pub fn run(cpus: usize) {
-    attack("icc-random", random_values);
-    attack("sgi-everywhere", everywhere);
+    if gic::is_v2() {
+        attack("gicc-random", random_gicc_values);
+        attack("sgi-everywhere", everywhere_by_distributor);
+    } else {
+        attack("icc-random", random_values);
+        attack("sgi-everywhere", everywhere);
+    }
     attack("timer-storm", timer_storm);
     attack("wait-storm", wait_storm);
     if cpus > 1 {
@@ -72,6 +78,54 @@ fn everywhere() -> Verdict {
         send_sgi(value);
         write_sysreg!("icc_sgi0r_el1", value);
         write_sysreg!("icc_asgi1r_el1", value);
+    }
+    Ok(())
+}
+
+/// The same of a GICv2, whose registers lie in memory that the guest reaches without anybody in between.
+fn random_gicc_values() -> Verdict {
+    let mut random = Random::new(22);
+    gic::init_cpu();
+    let interface = gic::cpu_interface();
+    for _ in 0..50_000 {
+        let value = random.argument() as u32;
+        // An INTID with a sender, as an end wants it.
+        let intid = random.below(1 << 13) as u32;
+        let any = 4 * random.below(0x100 / 4);
+        match random.below(16) {
+            0 => write32(interface + gicc::CTLR, value),
+            1 => write32(interface + gicc::PMR, value),
+            2 => write32(interface + gicc::BPR, value),
+            3 => write32(interface + gicc::ABPR, value),
+            4 => write32(interface + gicc::EOIR, intid),
+            5 => write32(interface + gicc::AEOIR, intid),
+            6 => write32(interface + gicc::DIR, intid),
+            7 => write32(interface + gicc::APR + any % 16, value),
+            8 => write32(interface + gicc::NSAPR + any % 16, value),
+            9 => send_sgi(2 << 24 | random.below(16)),
+            10 => _ = read32(interface + gicc::IAR),
+            11 => _ = read32(interface + gicc::AIAR),
+            12 => _ = read32(interface + any),
+            13 => write32(interface + any, value),
+            14 => gic::set_bit(gic::offset::IGROUPR, intid % 32),
+            _ => gic::set_bit(gic::offset::ICACTIVER, intid % 32),
+        }
+    }
+    Ok(())
+}
+
+/// All filters, all lists of targets, whoever is in them, and random values of everything.
+fn everywhere_by_distributor() -> Verdict {
+    let mut random = Random::new(23);
+    for filter in 0..4 {
+        for list in 0..256 {
+            send_sgi(filter << 24 | list << 16 | 2);
+        }
+    }
+    for _ in 0..20_000 {
+        send_sgi(random.argument());
+        let pending = gic::gicd() + gic::offset::SPENDSGIR + 4 * random.below(4);
+        write32(pending, random.argument() as u32);
     }
     Ok(())
 }

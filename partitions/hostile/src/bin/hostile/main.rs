@@ -20,10 +20,10 @@ mod syndrome;
 mod translation;
 
 use bulkhead_rt::exception::{catch, mask_irqs, set_irq_handler, with_irqs};
+use bulkhead_rt::gic::{self, gicc};
+use bulkhead_rt::mmio::write32;
 use bulkhead_rt::time::{Timer, delay, wait_until};
-use bulkhead_rt::{
-    Verdict, cpu, ensure, ensure_eq, entry, gic, println, read_sysreg, smccc, verdict, write_sysreg,
-};
+use bulkhead_rt::{Verdict, cpu, ensure, ensure_eq, entry, println, smccc, verdict, write_sysreg};
 
 entry!(main);
 
@@ -79,12 +79,21 @@ fn still_works() -> Verdict {
     mask_irqs();
     Timer::Virtual.stop();
     Timer::Physical.stop();
-    for result in [
-        catch(|| write_sysreg!("icc_ap0r0_el1", 0)),
-        catch(|| write_sysreg!("icc_ap1r0_el1", 0)),
-        catch(|| write_sysreg!("icc_igrpen0_el1", 0)),
-    ] {
-        ensure!(result.is_ok(), "ICC registers afterwards: {result:x?}");
+    if gic::is_v2() {
+        let interface = gic::cpu_interface();
+        write32(interface + gicc::CTLR, 0);
+        for register in 0..4 {
+            write32(interface + gicc::APR + 4 * register, 0);
+            write32(interface + gicc::NSAPR + 4 * register, 0);
+        }
+    } else {
+        for result in [
+            catch(|| write_sysreg!("icc_ap0r0_el1", 0)),
+            catch(|| write_sysreg!("icc_ap1r0_el1", 0)),
+            catch(|| write_sysreg!("icc_igrpen0_el1", 0)),
+        ] {
+            ensure!(result.is_ok(), "ICC registers afterwards: {result:x?}");
+        }
     }
     if cpu::id() == 0 {
         gic::init_distributor();
@@ -92,10 +101,10 @@ fn still_works() -> Verdict {
     gic::init_cpu();
     gic::enable(1);
     gic::send_sgi(gic::sgi_to(1, cpu::id()));
-    let pending = wait_until(PATIENCE, || read_sysreg!("icc_hppir1_el1") == 1);
+    let pending = wait_until(PATIENCE, || gic::highest_pending() == 1);
     ensure!(pending, "no SGI afterwards");
     with_irqs(|| delay(100));
-    ensure_eq!(read_sysreg!("icc_hppir1_el1"), u64::from(gic::SPURIOUS), "highest pending afterwards");
+    ensure_eq!(gic::highest_pending(), gic::SPURIOUS, "highest pending afterwards");
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Everything that is not the partition's: each access aborts, in this guest, with a syndrome that tells why.
 
+use bulkhead_rt::console::pl011;
 use bulkhead_rt::exception::{Fault, catch};
 use bulkhead_rt::memory::{Attributes, RAM_END, RAM_START, Table, identity_map};
 use bulkhead_rt::mmio::{execute, read8, read16, read32, read64, write8, write16, write32, write64};
@@ -34,21 +35,18 @@ pub fn run(cpus: usize) {
     attack(NAMES[4], stack);
 }
 
-/// Neighbours of what the partition has, and what the board has and the partition has not.
-const UNOWNED: [u64; 28] = [
+/// Neighbours of what the partition has, and what boards have and the partition has not.
+const UNOWNED: [u64; 25] = [
     RAM_START - 8,
     RAM_START - 4096,
     RAM_END,
     RAM_END + 4096,
-    0,           // flash, and where a null pointer goes
+    0,           // where a null pointer goes; on virt flash, on the Pi the firmware's vectors and spin table
     0x0400_0000, // second flash
-    0x0801_0000, // GICC
     0x0802_0000, // GICv2m
     0x0803_0000, // GICH
     0x0804_0000, // GICV
     0x0808_0000, // ITS
-    0x0809_0000, // ITS translation
-    0x0900_1000, // the page after the PL011
     0x0901_0000, // RTC
     0x0902_0000, // fw_cfg
     0x0903_0000, // GPIO
@@ -66,9 +64,46 @@ const UNOWNED: [u64; 28] = [
     0x7f_ffff_fff8,
 ];
 
+/// The same on a board with a GICv3.
+const UNOWNED_V3: [u64; 2] = [
+    0x0801_0000, // GICC
+    0x0809_0000, // ITS translation
+];
+
+/// The same on the Raspberry Pi 4.
+const UNOWNED_PI: [u64; 16] = [
+    0xd8,          // the spin table
+    0x8_0000,      // where the hypervisor is loaded
+    0xfe00_3000,   // system timer
+    0xfe00_7000,   // DMA channels
+    0xfe00_b880,   // mailbox to the VideoCore
+    0xfe10_0000,   // power management and watchdog
+    0xfe10_1000,   // clock manager
+    0xfe20_0000,   // GPIO
+    0xfe20_4000,   // SPI 0
+    0xfe21_5000,   // auxiliaries, the mini-UART among them
+    0xfd50_0000,   // PCIe
+    0xff80_0000,   // local peripherals, the spin-table wake-ups of older boards
+    0xff84_0000,   // the page before the distributor
+    0xff84_4000,   // GICH
+    0xff84_6000,   // GICV
+    0x6_0000_0000, // PCIe memory
+];
+
+/// All that this machine has and the partition has not.
+fn unowned() -> impl Iterator<Item = u64> {
+    let v3 = UNOWNED_V3.into_iter().filter(|_| !gic::is_v2());
+    let pi = UNOWNED_PI.into_iter().filter(|_| gic::gicd() == 0xff84_1000);
+    let page_after_uart = core::iter::once(pl011() + 0x1000);
+    UNOWNED.into_iter().chain(page_after_uart).chain(v3).chain(pi)
+}
+
 fn named(cpus: usize) -> Verdict {
-    for address in UNOWNED {
+    for address in unowned() {
         each_access(address)?;
+    }
+    if gic::is_v2() {
+        return Ok(());
     }
     // Redistributors of CPUs that the partition has not got.
     for cpu in cpus..8 {
@@ -104,11 +139,12 @@ fn expect_abort(address: u64, write: bool, result: Result<(), Fault>) -> Verdict
     Ok(())
 }
 
-/// Whether a page that the partition owns, or a device emulated for it, is at or near `address`.
+/// Whether a page that the partition owns, or a device emulated for it, is at or near `address`: the parts of the
+/// interrupt controller lie in 2 MiB.
 fn owned(address: u64) -> bool {
     (RAM_START..RAM_END).contains(&address)
-        || (0x0800_0000..0x0820_0000).contains(&address)
-        || (0x0900_0000..0x0900_1000).contains(&address)
+        || (gic::gicd() >> 21 == address >> 21)
+        || (pl011() >> 12 == address >> 12)
 }
 
 /// Every 2 MiB of the first 64 GiB, where all RAM and devices of the board are, and every GiB above.
@@ -138,8 +174,9 @@ static EXECUTABLE: Table = identity_map(Attributes::NonCacheable);
 
 /// Fetches from nowhere, from other owners' memory and from emulated devices are instruction aborts.
 fn fetch() -> Verdict {
-    let devices = [gic::GICD, gic::GICR, bulkhead_rt::console::PL011];
-    for address in UNOWNED.into_iter().map(|address| address & !3).chain(devices) {
+    let second = if gic::is_v2() { gic::cpu_interface() } else { gic::redistributor(0) };
+    let devices = [gic::gicd(), second, pl011()];
+    for address in unowned().map(|address| address & !3).chain(devices) {
         let result = with_table(&EXECUTABLE, || catch(|| execute(address)));
         let Err(fault) = result else {
             return Err(Failure::new(format_args!("{address:#x} can be executed")));

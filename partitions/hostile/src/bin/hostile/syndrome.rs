@@ -3,9 +3,9 @@
 
 use core::arch::asm;
 
-use bulkhead_rt::console::{PL011, UARTFR};
+use bulkhead_rt::console::{UARTFR, pl011};
 use bulkhead_rt::exception::catch;
-use bulkhead_rt::gic::{GICD, GICR, UART_INTID, offset};
+use bulkhead_rt::gic::{self, gicd, offset, uart_intid};
 use bulkhead_rt::{Verdict, ensure};
 
 use crate::attack;
@@ -14,16 +14,14 @@ use crate::outside::NOWHERE;
 /// Runs the attacks.
 pub fn run() {
     attack("no-syndrome", || {
-        let priority = GICD + offset::IPRIORITYR + u64::from(UART_INTID / 32 * 32);
-        for place in [
-            GICD,
-            priority,
-            GICR,
-            GICR + offset::SGI_FRAME + offset::IPRIORITYR,
-            PL011 + 0x24,
-            UARTFR & !7,
-            NOWHERE,
-        ] {
+        let priority = gicd() + offset::IPRIORITYR + u64::from(uart_intid() / 32 * 32);
+        let private = if gic::is_v2() {
+            [gicd() + offset::ITARGETSR, gic::cpu_interface()]
+        } else {
+            [gic::redistributor(0), gic::redistributor(0) + offset::SGI_FRAME + offset::IPRIORITYR]
+        };
+        let console = [pl011() + 0x24, pl011() + (UARTFR & !7)];
+        for place in [gicd(), priority, NOWHERE].into_iter().chain(private).chain(console) {
             each_kind(place)?;
         }
         Ok(())

@@ -5,7 +5,7 @@ use core::arch::asm;
 
 use bulkhead_abi::psci;
 use bulkhead_rt::exception::catch;
-use bulkhead_rt::gic::GICD;
+use bulkhead_rt::gic::gicd;
 use bulkhead_rt::memory::{self, Attributes, RAM_END, RAM_START, Table, identity_map};
 use bulkhead_rt::smccc::on_bulkhead;
 use bulkhead_rt::{Verdict, ensure, ensure_eq, mmio, read_sysreg, verdict};
@@ -82,7 +82,7 @@ fn garbage() -> Verdict {
 /// aborts.
 fn tables_outside() -> Verdict {
     for place in
-        [0, GICD, bulkhead_rt::console::PL011, NOWHERE, RAM_END, 0x6000_0000, 0x7000_0000, 0x40_0000_0000]
+        [0, gicd(), bulkhead_rt::console::pl011(), NOWHERE, RAM_END, 0x6000_0000, 0x7000_0000, 0x40_0000_0000]
     {
         let table = build_table(|_| place | 3);
         for address in [0, 5 << 30 | 0x1234_5678, 511 << 30] {
@@ -136,7 +136,7 @@ fn off_and_on() -> Verdict {
                 "isb",
                 off = in(reg) sctlr & !(1 << 12 | 1 << 2 | 1),
                 on = in(reg) sctlr,
-                gicd = in(reg) GICD,
+                gicd = in(reg) gicd(),
                 inout("x0") u64::from(psci::PSCI_VERSION) => version,
                 out("x1") _, out("x2") _, out("x3") _,
                 out("x9") typer,
@@ -144,7 +144,7 @@ fn off_and_on() -> Verdict {
             );
         }
         ensure_eq!(version, u64::from(psci::VERSION_1_1), "PSCI_VERSION with the MMU off");
-        ensure_eq!(typer, u64::from(mmio::read32(GICD + 4)), "GICD_TYPER with the MMU off");
+        ensure_eq!(typer, u64::from(mmio::read32(gicd() + 4)), "GICD_TYPER with the MMU off");
     }
     Ok(())
 }
