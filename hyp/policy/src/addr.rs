@@ -6,6 +6,7 @@
 //! checked.
 
 use core::fmt;
+use core::num::NonZeroU64;
 
 /// Bytes in the smallest unit of mapping: the 4 KiB translation granule.
 pub const PAGE_SIZE: u64 = 4096;
@@ -84,14 +85,16 @@ address!(Ipa, "An intermediate physical address: what a guest takes for a physic
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct Region<A> {
     start: A,
-    size: u64,
+    /// An `Option<Region>` is as large as a region because this is not 0, and passes in registers.
+    size: NonZeroU64,
 }
 
 impl<A: Address> Region<A> {
     /// `size` bytes from `start`; `None` where `size` is 0 or the last byte lies past 2^64 − 1.
     #[must_use]
     pub fn new(start: A, size: u64) -> Option<Self> {
-        start.raw().checked_add(size.checked_sub(1)?)?;
+        let size = NonZeroU64::new(size)?;
+        start.raw().checked_add(size.get().wrapping_sub(1))?;
         Some(Self { start, size })
     }
 
@@ -104,13 +107,13 @@ impl<A: Address> Region<A> {
     /// Size in bytes, at least 1.
     #[must_use]
     pub fn size(self) -> u64 {
-        self.size
+        self.size.get()
     }
 
     /// The last address that belongs to the region.
     #[must_use]
     pub fn last(self) -> A {
-        A::new(self.start.raw().wrapping_add(self.size).wrapping_sub(1))
+        A::new(self.start.raw().wrapping_add(self.size()).wrapping_sub(1))
     }
 
     /// Whether `address` lies inside.
@@ -122,13 +125,15 @@ impl<A: Address> Region<A> {
     /// Bytes from the start to `address`, or `None` where it lies outside.
     #[must_use]
     pub fn offset_of(self, address: A) -> Option<u64> {
-        address.raw().checked_sub(self.start.raw()).filter(|&offset| offset < self.size)
+        let offset = address.raw().wrapping_sub(self.start.raw());
+        (offset < self.size()).then_some(offset)
     }
 
     /// Whether every address of `other` lies inside.
     #[must_use]
     pub fn encloses(self, other: Self) -> bool {
-        self.contains(other.start) && self.contains(other.last())
+        let offset = other.start.raw().wrapping_sub(self.start.raw());
+        offset < self.size() && other.size() <= self.size().wrapping_sub(offset)
     }
 
     /// Whether the two have an address in common.
@@ -140,7 +145,7 @@ impl<A: Address> Region<A> {
     /// Whether start and size are multiples of `alignment`, which is a power of two.
     #[must_use]
     pub fn is_aligned(self, alignment: u64) -> bool {
-        (self.start.raw() | self.size) & alignment.wrapping_sub(1) == 0
+        (self.start.raw() | self.size()) & alignment.wrapping_sub(1) == 0
     }
 }
 
