@@ -2,19 +2,20 @@
 
 use core::arch::asm;
 
+use crate::barrier;
+
 /// Bytes of the smallest data cache line of any level (CTR_EL0.DminLine).
 fn line_size() -> usize {
     let ctr = crate::sysreg::read_sysreg!("ctr_el0");
     4 << ((ctr >> 16) & 0xf)
 }
 
-/// Cleans and invalidates `bytes` to the point of coherency, and the instruction caches of this partition's future CPUs to the
-/// point of unification.
+/// Cleans and invalidates `bytes` to the point of coherency: no line of them is in a cache after this.
 ///
-/// A guest starts with MMU and caches off: it fetches and loads from memory, so what EL2 wrote must be there, and no
-/// line may be left that a guest's own uncached write would later be hidden by (Arm ARM DDI 0487, B2.8.2 and D7.5). The
-/// instruction cache is invalidated because the same memory may have held other instructions (B2.4.4).
-pub fn publish_to_guest(bytes: &[u8]) {
+/// Before EL2 stores into a partition's memory through its window, which is Non-cacheable: a line that the firmware or the
+/// partition's earlier life left would be written over it later, or hide it (Arm ARM DDI 0487, B2.8). Maintenance by VA acts on
+/// all caches of the outer shareable domain, since the mapping is Non-cacheable (D7.5.9).
+pub fn forget(bytes: &[u8]) {
     let line = line_size();
     let start = bytes.as_ptr() as usize;
     let end = start + bytes.len();
@@ -24,6 +25,12 @@ pub fn publish_to_guest(bytes: &[u8]) {
         unsafe { asm!("dc civac, {}", in(reg) address, options(nostack, preserves_flags)) };
         address += line;
     }
-    // SAFETY: as above; the barriers order the maintenance before what follows.
+    barrier::complete_all();
+}
+
+/// What was stored through a window is in memory for every observer, and no instruction cache holds what was there before
+/// (DDI 0487, B2.4.4).
+pub fn publish() {
+    // SAFETY: invalidating instruction caches changes no memory.
     unsafe { asm!("dsb sy", "ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) };
 }

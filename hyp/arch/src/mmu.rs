@@ -27,8 +27,13 @@ const AP_RES1: u64 = 1 << 6;
 const READ_ONLY: u64 = 1 << 7;
 const XN: u64 = 1 << 54;
 const ATTR_NORMAL: u64 = 1 << 2;
+const ATTR_NON_CACHEABLE: u64 = 2 << 2;
 
 const NORMAL: u64 = VALID | AF | INNER_SHAREABLE | AP_RES1 | ATTR_NORMAL;
+/// What the firmware left: constants.
+const FIRMWARE: u64 = NORMAL | READ_ONLY | XN;
+/// A partition's memory while it is loaded (see [`Window`]). Non-cacheable memory is outer shareable whatever SH says.
+const LOADING: u64 = VALID | AF | AP_RES1 | ATTR_NON_CACHEABLE | XN;
 /// A level-3 page that is executed.
 pub const PAGE_RX: u64 = NORMAL | TABLE | READ_ONLY;
 /// A level-3 page of constants.
@@ -37,8 +42,8 @@ pub const PAGE_RO: u64 = PAGE_RX | XN;
 pub const PAGE_RW: u64 = NORMAL | TABLE | XN;
 const PAGE_DEVICE: u64 = TABLE | AF | AP_RES1 | XN;
 
-/// MAIR_EL2: attribute 0 Device-nGnRE, attribute 1 Normal write-back.
-pub const MAIR: u64 = 0xff04;
+/// MAIR_EL2: attribute 0 Device-nGnRE, attribute 1 Normal write-back, attribute 2 Normal Non-cacheable.
+pub const MAIR: u64 = 0x44_ff04;
 /// TCR_EL2: 39-bit VA, 4 KiB granule, walks write-back and inner shareable; PS is added at run time.
 pub const TCR: u64 = (1 << 31) | (1 << 23) | (0b11 << 12) | (1 << 10) | (1 << 8) | 25;
 /// SCTLR_EL2: RES1 bits, MMU, data and instruction caches, SP alignment check, write implies execute-never.
@@ -199,7 +204,7 @@ pub fn map_firmware_data(region: Region<Pa>) -> Option<&'static [u8]> {
         let to = (pa + BLOCK_2M - 1).min(last);
         let level3 = if to - from + 1 == BLOCK_2M { None } else { Some(new_table()?) };
         // SAFETY: the entry was free; the memory is not EL2's; `level3` is a new table.
-        unsafe { map_block(index + block, pa, from..=to, level3, READ_ONLY) };
+        unsafe { map_block(index + block, pa, from..=to, level3, FIRMWARE) };
     }
     barrier::complete_stores();
     barrier::context_synchronization();
@@ -208,7 +213,8 @@ pub fn map_firmware_data(region: Region<Pa>) -> Option<&'static [u8]> {
     Some(unsafe { core::slice::from_raw_parts(va as *const u8, region.size() as usize) })
 }
 
-/// Maps the part `range` of the 2 MiB block at `pa` by level-2 entry `index`: by a block descriptor where no `level3` is given.
+/// Maps the part `range` of the 2 MiB block at `pa` by level-2 entry `index` with these attributes: by a block descriptor where no
+/// `level3` is given.
 ///
 /// # Safety
 /// The entry is free, `level3` is an empty table that nothing else uses, and the memory may be mapped.
@@ -217,15 +223,15 @@ unsafe fn map_block(
     pa: u64,
     range: core::ops::RangeInclusive<u64>,
     level3: Option<*mut Table>,
-    access: u64,
+    attributes: u64,
 ) {
     // SAFETY: see this function's contract.
     unsafe {
         match level3 {
-            None => write_entry(&raw mut __hyp_level2, index, pa | NORMAL | XN | access),
+            None => write_entry(&raw mut __hyp_level2, index, pa | attributes),
             Some(table) => {
                 for page in pages_of(pa, &range) {
-                    write_entry(table, page, (pa + page as u64 * PAGE_SIZE) | PAGE_RW | access);
+                    write_entry(table, page, (pa + page as u64 * PAGE_SIZE) | TABLE | attributes);
                 }
                 barrier::complete_stores();
                 write_entry(&raw mut __hyp_level2, index, physical_address(table as u64) | TABLE);
@@ -273,6 +279,10 @@ pub fn make_guard_page(va: u64) {
 }
 
 /// This CPU's view of memory that it is loading: at most one 2 MiB block at a time.
+///
+/// Non-cacheable, because the guest starts without caches: what is stored here is in memory, and no line of it is in a
+/// cache, also none that speculation brought in, to hide later what the guest itself stores uncached (Arm ARM DDI
+/// 0487, B2.8 on mismatched attributes). What was cached before is the loader's to clean first (see [`crate::cache`]).
 pub struct Window {
     index: usize,
     va: u64,
@@ -299,7 +309,7 @@ impl Window {
         assert!(last - block < BLOCK_2M && is_foreign(region));
         let whole = region.size() == BLOCK_2M;
         // SAFETY: the entry is this window's own and free, because it is cleared below; the memory is not EL2's.
-        unsafe { map_block(self.index, block, start..=last, (!whole).then_some(self.level3), 0) };
+        unsafe { map_block(self.index, block, start..=last, (!whole).then_some(self.level3), LOADING) };
         barrier::complete_stores();
         barrier::context_synchronization();
         let va = self.va + (start - block);

@@ -9,14 +9,14 @@ use bulkhead_policy::plan::Segment;
 use crate::VERSION;
 use crate::system::{Partition, System};
 
-/// Calls `with` for the RAM behind `size` bytes at `ipa`, piece by piece with the offset of each, and publishes the bytes at the
-/// start of the piece that it says it wrote. False where not all of it is RAM of the partition.
+/// Calls `with` for the RAM behind `size` bytes at `ipa`, piece by piece with the offset of each, for a guest that starts
+/// without caches. False where not all of it is RAM of the partition.
 fn for_each_piece(
     partition: &Partition,
     window: &mut Window,
     ipa: Ipa,
     size: u64,
-    mut with: impl FnMut(u64, &mut [u8]) -> usize,
+    mut with: impl FnMut(u64, &mut [u8]),
 ) -> bool {
     let mut done = 0;
     while done < size {
@@ -27,8 +27,9 @@ fn for_each_piece(
         let piece = rest.size().min(to_block_end).min(size - done);
         let Some(region) = Region::<Pa>::new(rest.start(), piece) else { return false };
         window.with(region, |bytes| {
-            let written = with(done, bytes);
-            cache::publish_to_guest(&bytes[..written.min(bytes.len())]);
+            cache::forget(bytes);
+            with(done, bytes);
+            cache::publish();
         });
         done += piece;
     }
@@ -49,7 +50,7 @@ pub fn load(
         // The guest before wrote through its caches; the next one starts without. What is still dirty would be
         // written over its memory later (Arm ARM DDI 0487, B2.8).
         for memory in &partition.plan.memory {
-            for_each_piece(partition, window, memory.ipa, memory.size, |_, bytes| bytes.len());
+            for_each_piece(partition, window, memory.ipa, memory.size, |_, _| {});
         }
     }
     for segment in &partition.plan.segments {
@@ -61,11 +62,9 @@ pub fn load(
     let mut written = Err(guest_dtb::DtbError);
     let dtb = partition.plan.dtb;
     for_each_piece(partition, window, dtb.start(), dtb.size(), |offset, bytes| {
-        if offset != 0 {
-            return 0;
+        if offset == 0 {
+            written = guest_dtb::generate(bytes, system.board, system.platform, partition.plan, VERSION);
         }
-        written = guest_dtb::generate(bytes, system.board, system.platform, partition.plan, VERSION);
-        written.unwrap_or(0)
     });
     written.map(drop).map_err(|_| "its device tree does not fit")
 }
@@ -82,6 +81,5 @@ fn load_segment(partition: &Partition, window: &mut Window, segment: &Segment<'_
         let (copied, zeroed) = bytes.split_at_mut(from.len().min(bytes.len()));
         copied.copy_from_slice(&from[..copied.len()]);
         zeroed.fill(0);
-        bytes.len()
     })
 }
