@@ -200,6 +200,12 @@ global_asm!(
 
     // Turns the MMU on and returns to the fixed VA of the caller. Uses x0-x3; keeps x19-x22.
     "mmu_on:",
+    // Neither firmware nor reset need have set these: no host extensions, whose TCR_EL2 differs, and SP_EL2 as the stack
+    // (D19.2.48, C5.2.17).
+    "    mov     x0, #{hcr}",
+    "    msr     hcr_el2, x0",
+    "    msr     spsel, #1",
+    "    isb",
     "    ldr     x0, ={mair}",
     "    msr     mair_el2, x0",
     "    ldr     x0, ={tcr}",
@@ -245,6 +251,7 @@ global_asm!(
     mair = const mmu::MAIR,
     tcr = const mmu::TCR,
     sctlr = const mmu::SCTLR,
+    hcr = const 1_u64 << 31,
 );
 
 const _: () = assert!(HYP_VA >> 30 == 511, "the boot code puts the image under the last root entry");
