@@ -5,8 +5,10 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod devices;
 pub mod divided;
 
+use devices::{Class, Clock, Devices};
 use divided::{DividedDevice, InterruptEnable};
 
 /// A board that Bulkhead is known to run on.
@@ -22,6 +24,13 @@ pub struct Board {
     pub divided: &'static [DividedDevice],
     /// How devices that share an interrupt line are kept from raising it.
     pub interrupt_enables: &'static [InterruptEnable],
+    /// What its devices can do to others; empty where only the tree is asked.
+    pub devices: &'static [Devices],
+    /// Its clocks, as far as devices need them that a partition may have.
+    pub clocks: &'static [Clock],
+    /// `compatible` of a device, and a property without value that its node needs in a guest's tree because what
+    /// it refers to on the board (a regulator) stays behind.
+    pub added: &'static [(&'static str, &'static str)],
 }
 
 impl Board {
@@ -32,11 +41,23 @@ impl Board {
     ) -> Option<&'b Self> {
         compatible.find_map(|name| boards.iter().find(|board| board.compatible.as_bytes() == name))
     }
+
+    /// What a device with this list of `compatible` strings can do; the first that is known decides. `None` for one that
+    /// is not known.
+    pub fn class<'s>(&self, mut compatible: impl Iterator<Item = &'s [u8]>) -> Option<Class> {
+        compatible.find_map(|name| {
+            let listed = |devices: &&Devices| {
+                devices.compatible.as_bytes().split(|&byte| byte == b' ').any(|known| known == name)
+            };
+            self.devices.iter().find(listed).map(|devices| devices.class)
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use devices::ALL_MEMORY;
 
     const BOARD: Board = Board {
         name: "one",
@@ -44,7 +65,21 @@ mod tests {
         compatible: "vendor,one",
         divided: &[],
         interrupt_enables: &[],
+        devices: &[
+            Devices { compatible: "vendor,a vendor,ab", class: Class::Plain },
+            Devices { compatible: "vendor,dma", class: Class::Master(ALL_MEMORY) },
+        ],
+        clocks: &[],
+        added: &[],
     };
+
+    #[test]
+    fn the_first_name_that_is_known_decides() {
+        let class = |names: &[&'static str]| BOARD.class(names.iter().map(|name| name.as_bytes()));
+        assert_eq!(class(&["vendor,new", "vendor,dma", "vendor,a"]), Some(Class::Master(ALL_MEMORY)));
+        assert_eq!(class(&["vendor,ab"]), Some(Class::Plain));
+        assert_eq!((class(&["vendor,b"]), class(&["vendor,a vendor,ab"]), class(&[])), (None, None, None));
+    }
 
     #[test]
     fn a_board_is_told_by_any_of_its_names() {

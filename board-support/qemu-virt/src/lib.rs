@@ -11,4 +11,7 @@ pub const BOARD: Board = Board {
     compatible: "linux,dummy-virt",
     divided: &[],
     interrupt_enables: &[],
+    devices: &[],
+    clocks: &[],
+    added: &[],
 };

@@ -2,8 +2,10 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod devices;
 mod divided;
 mod model;
+pub mod sharing;
 
 use bulkhead_board::Board;
 
@@ -16,4 +18,7 @@ pub const BOARD: Board = Board {
     compatible: "raspberrypi,4-model-b",
     divided: &divided::DEVICES,
     interrupt_enables: &divided::INTERRUPT_ENABLES,
+    devices: &devices::DEVICES,
+    clocks: &devices::CLOCKS,
+    added: &devices::ADDED,
 };

@@ -404,6 +404,9 @@ fn describe(plan: &Plan<'_>) -> String {
             memory >> 20,
             partition.memory.iter().map(|window| window.pa.to_string()).collect::<Vec<_>>().join(", ")
         );
+        for risk in &partition.unprotected {
+            let _ = writeln!(text, "{:>12} partition {}: {risk}", "", partition.name);
+        }
     }
     text
 }

@@ -80,6 +80,9 @@ extern "C" fn boot_main(tree: u64, image: u64) -> ! {
     for (partition, number) in plan.partitions.iter().zip(1..) {
         let size: u64 = partition.memory.iter().map(|memory| memory.size).sum();
         println!("partition {number} {}: cpus {}, {} MiB", partition.name, List(&partition.cpus), size >> 20);
+        for risk in &partition.unprotected {
+            println!("partition {}: {risk}", partition.name);
+        }
     }
     console::flush();
     if platform

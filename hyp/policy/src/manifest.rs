@@ -50,8 +50,11 @@ const MAX_VCPUS_V2: usize = 8;
 /// More findings than this are counted, not kept.
 const MAX_FINDINGS: usize = 64;
 
+/// The property that names devices which reach memory past the stage-2 tables.
+const UNPROTECTED_DMA: &str = "unprotected-dma";
+
 /// The properties of a partition.
-const PROPERTIES: [&str; 13] = [
+const PROPERTIES: [&str; 14] = [
     "os,type",
     "cpus",
     "memory",
@@ -62,6 +65,7 @@ const PROPERTIES: [&str; 13] = [
     "load-address",
     "entry",
     "access",
+    UNPROTECTED_DMA,
     "console",
     "console-address",
     "console-interrupt",
@@ -174,7 +178,18 @@ struct Draft<'a> {
     load_address: Option<u64>,
     entry: Option<u64>,
     access: Vec<&'a str>,
+    unprotected: Vec<&'a str>,
     console: Option<VirtualUart>,
+}
+
+impl Draft<'_> {
+    /// What in the manifest says where its memory is found.
+    fn what_places(&self) -> &'static str {
+        match self.node.property(UNPROTECTED_DMA) {
+            Some(_) => "memory (for unprotected-dma at the same physical address)",
+            None => "physical-memory",
+        }
+    }
 }
 
 /// One range of a partition's memory.
@@ -258,6 +273,21 @@ impl<'a> Reader<'a, '_> {
         self.get(name, "a list of 64-bit numbers, written /bits/ 64 <...>", |p| Some(p.u64s()?.collect()))
     }
 
+    /// A list of names of devices.
+    fn names(&mut self, name: &str) -> Vec<&'a str> {
+        let form = "a list of node paths or aliases of the board's tree";
+        let list = self.get(name, form, |p| {
+            let list: Vec<_> = p.strings().take(MAX_ACCESS.saturating_add(1)).collect();
+            (!list.is_empty()).then_some(list)
+        });
+        let mut list = list.unwrap_or_default();
+        if list.len() > MAX_ACCESS {
+            self.findings.push(self.node, text!("{name} has more than {MAX_ACCESS} entries"));
+            list.truncate(MAX_ACCESS);
+        }
+        list
+    }
+
     fn require(&mut self, name: &str, example: &str) {
         if self.node.property(name).is_none() {
             self.findings.push(self.node, text!("{name} is missing; give for example {name} = {example}"));
@@ -289,16 +319,8 @@ fn draft<'a>(node: Node<'a>, platform: &Platform<'_>, findings: &mut Findings) -
     if bootargs.is_some_and(|bootargs| bootargs.len() > MAX_BOOTARGS) {
         reader.findings.push(node, text!("bootargs must have at most {MAX_BOOTARGS} characters"));
     }
-    let form = "a list of node paths or aliases of the board's tree";
-    let access: Option<Vec<_>> = reader.get("access", form, |p| {
-        let list: Vec<_> = p.strings().take(MAX_ACCESS.saturating_add(1)).collect();
-        (!list.is_empty()).then_some(list)
-    });
-    let mut access = access.unwrap_or_default();
-    if access.len() > MAX_ACCESS {
-        reader.findings.push(node, text!("access has more than {MAX_ACCESS} entries"));
-        access.truncate(MAX_ACCESS);
-    }
+    let access = reader.names("access");
+    let unprotected = reader.names(UNPROTECTED_DMA);
     Draft {
         node,
         os: os.unwrap_or(OsType::Bare),
@@ -310,6 +332,7 @@ fn draft<'a>(node: Node<'a>, platform: &Platform<'_>, findings: &mut Findings) -
         load_address: reader.address("load-address"),
         entry: reader.address("entry"),
         access,
+        unprotected,
         console: draft_console(&mut reader, platform),
     }
 }
@@ -335,6 +358,8 @@ fn draft_memory(reader: &mut Reader<'_, '_>) -> Vec<Range> {
     if pairs.len() > MAX_RANGES {
         reader.findings.push(node, text!("memory has more than {MAX_RANGES} ranges"));
     }
+    // What a device without an SMMU calls an address is a physical one, so the guest's have to be the same.
+    let identity = node.property(UNPROTECTED_DMA).is_some();
     let mut ranges = Vec::new();
     for (index, &[start, size]) in pairs.iter().take(MAX_RANGES).enumerate() {
         if (start | size) & PAGE_SIZE.wrapping_sub(1) != 0 {
@@ -347,6 +372,14 @@ fn draft_memory(reader: &mut Reader<'_, '_>) -> Vec<Range> {
             let message = text!("physical-memory {pa:#x} must be a multiple of 4 KiB (0x1000)");
             reader.findings.push(node, message);
         }
+        if let Some(pa) = pa.filter(|&pa| identity && pa != start) {
+            let message = text!(
+                "physical-memory {pa:#x} differs from memory {start:#x}, but unprotected-dma needs them the same; \
+                 leave physical-memory out"
+            );
+            reader.findings.push(node, message);
+        }
+        let pa = pa.or(identity.then_some(start));
         match region {
             Some(ipa) => ranges.push(Range { ipa, fixed: pa.is_some(), pa: pa.map(Pa::new) }),
             None if size == 0 => reader.findings.push(node, text!("memory at {start:#x} has no size")),
@@ -461,7 +494,7 @@ fn place_memory(drafts: &mut [Draft<'_>], platform: &Platform<'_>, findings: &mu
     for draft in drafts.iter() {
         for range in &draft.memory {
             if let Some(pa) = range.pa
-                && let Err(message) = pool.take(pa, range.ipa.size(), draft.node.path())
+                && let Err(message) = pool.take(pa, range.ipa.size(), draft.what_places(), draft.node.path())
             {
                 findings.push(draft.node, message);
             }
@@ -570,6 +603,7 @@ fn finish<'a>(
         memory: memory.collect::<Option<_>>()?,
         devices: access.windows,
         interrupts: access.interrupts,
+        unprotected: access.unprotected,
         console: draft.console,
         segments: layout.segments,
         entry: layout.entry,

@@ -4,6 +4,7 @@
 //! Fields are plain data: a partition is rebuilt from its plan whenever it restarts.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::addr::{Ipa, Pa, Region};
 use crate::irq::{IntId, Trigger};
@@ -38,6 +39,8 @@ pub struct PartitionPlan<'a> {
     pub devices: Vec<DeviceWindow<'a>>,
     /// Interrupts of those devices, each an SPI.
     pub interrupts: Vec<OwnedInterrupt>,
+    /// Those of its devices that reach memory past the stage-2 tables, as its `unprotected-dma` allows.
+    pub unprotected: Vec<DmaRisk<'a>>,
     /// Its emulated PL011.
     pub console: Option<VirtualUart>,
     /// What is copied into its memory before it starts, in this order.
@@ -85,6 +88,26 @@ pub struct DeviceWindow<'a> {
     pub pa: Pa,
     /// Bytes.
     pub size: u64,
+}
+
+/// A device that reads and writes memory by itself, and nothing confines it: what remains to be said of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DmaRisk<'a> {
+    /// Path of the device's node in the board's tree.
+    pub path: &'a str,
+    /// It reaches what lies below this address; `None` is all memory.
+    pub below: Option<Pa>,
+}
+
+impl fmt::Display for DmaRisk<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, below } = self;
+        write!(f, "{path} can read and write all memory")?;
+        if let Some(below) = below {
+            write!(f, " below {below}")?;
+        }
+        f.write_str(", that of the hypervisor and of other partitions too: no SMMU confines it")
+    }
 }
 
 /// An SPI that belongs to a partition and arrives from real hardware.

@@ -8,7 +8,7 @@ use core::fmt;
 
 use bulkhead_board::Board;
 
-use crate::addr::{Ipa, Pa, Region};
+use crate::addr::{Ipa, PAGE_SIZE, Pa, Region};
 use crate::irq::IntId;
 use crate::tree::{GicInterrupt, Node, Tree};
 use crate::vgic::redistributor;
@@ -300,7 +300,7 @@ impl<'a> Platform<'a> {
         }
         Ok(Self {
             board: Board::find(boards, tree.root().compatible()),
-            reserved: reserved(tree, &ram)?,
+            reserved: reserved(tree, &ram, &cpus)?,
             ram,
             cpus,
             gic,
@@ -344,9 +344,14 @@ fn ram<'a>(tree: &'a Tree<'a>) -> Result<Vec<Region<Pa>>, PlatformError<'a>> {
     Ok(merged)
 }
 
-/// `/memreserve/` entries and the fixed regions of `/reserved-memory` (3.5) that lie in RAM. One that cannot be
-/// read is an error: passing it over would give away what the firmware still uses.
-fn reserved<'a>(tree: &'a Tree<'a>, ram: &[Region<Pa>]) -> Result<Vec<Reservation<'a>>, PlatformError<'a>> {
+/// `/memreserve/` entries, the fixed regions of `/reserved-memory` (3.5) and the pages in which CPUs wait for their
+/// release, as far as they lie in RAM. One that cannot be read is an error: passing it over would give away what the firmware
+/// still uses.
+fn reserved<'a>(
+    tree: &'a Tree<'a>,
+    ram: &[Region<Pa>],
+    cpus: &[PlatformCpu],
+) -> Result<Vec<Reservation<'a>>, PlatformError<'a>> {
     let mut reserved: Vec<_> = tree
         .reservations()
         .filter_map(|(address, size)| Region::new(Pa::new(address), size))
@@ -365,6 +370,12 @@ fn reserved<'a>(tree: &'a Tree<'a>, ram: &[Region<Pa>]) -> Result<Vec<Reservatio
                 }
             }
         }
+    }
+    for cpu in cpus {
+        let Some(EnableMethod::SpinTable { release }) = cpu.enable_method else { continue };
+        let page = Region::new(Pa::new(release.raw() & !PAGE_SIZE.wrapping_sub(1)), PAGE_SIZE);
+        let table = page.map(|region| Reservation { region, holder: "the firmware's spin table" });
+        reserved.extend(table.filter(|table| !reserved.contains(table)));
     }
     reserved.retain(|entry| ram.iter().any(|ram| ram.overlaps(entry.region)));
     Ok(reserved)

@@ -590,15 +590,49 @@ impl<'t> Node<'t> {
         let mut address = address;
         let mut bus = self.parent()?;
         while let Some(above) = bus.parent() {
-            address = bus.translate_up(above, address, size)?;
+            address = bus.translate_up(above, bus.property("ranges")?, address, size)?;
             bus = above;
         }
         Some(address)
     }
 
-    /// One step of [`Node::translate`]: from this bus to the one above.
-    fn translate_up(self, above: Self, address: u64, size: u64) -> Option<u64> {
-        let ranges = self.property("ranges")?;
+    /// Entry `index` of what leads from its bus to memory when it reads and writes by itself: address on the bus, and the memory, `None`
+    /// where the entry leads nowhere. Without any entry it puts the CPUs' addresses on its bus.
+    ///
+    /// The nearest bus with `dma-ranges` counts (2.3.9); those above translate further where they have some.
+    #[inline(never)]
+    #[must_use]
+    pub fn dma_range(self, index: usize) -> Option<(u64, Option<Region<Pa>>)> {
+        let mut bus = self.parent()?;
+        let (above, ranges) = loop {
+            let above = bus.parent()?;
+            match bus.property("dma-ranges").filter(|ranges| !ranges.value.is_empty()) {
+                Some(ranges) => break (above, ranges),
+                None => bus = above,
+            }
+        };
+        let ((child_cells, size_cells), (parent_cells, _)) = (bus.cells(), above.cells());
+        let entry = child_cells.saturating_add(parent_cells).saturating_add(size_cells) as usize;
+        let start = index.checked_mul(entry.checked_mul(4)?)?;
+        let mut cells = Cells(ranges.value.get(start..).filter(|rest| !rest.is_empty())?);
+        let mut read = || {
+            let child = cells.take(child_cells)?;
+            let mut address = cells.take(parent_cells)?;
+            let size = cells.take(size_cells)?;
+            let mut bus = above;
+            while let Some(above) = bus.parent() {
+                if let Some(ranges) = bus.property("dma-ranges") {
+                    address = bus.translate_up(above, ranges, address, size)?;
+                }
+                bus = above;
+            }
+            Some((child, Region::new(Pa::new(address), size)))
+        };
+        Some(read().unwrap_or((0, None)))
+    }
+
+    /// One step of [`Node::translate`]: from this bus to the one above by its `ranges` or `dma-ranges`.
+    fn translate_up(self, above: Self, ranges: Property<'_>, address: u64, size: u64) -> Option<u64> {
         if ranges.value.is_empty() {
             return Some(address);
         }

@@ -6,14 +6,19 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use bulkhead_board::devices::{ALL_MEMORY, Class};
+
 use super::names::{self, Quoted};
-use super::{Draft, Findings};
+use super::{Draft, Findings, UNPROTECTED_DMA};
 use crate::addr::{Ipa, PAGE_SIZE, Pa, Region};
 use crate::irq::IntId;
-use crate::plan::{DeviceWindow, OwnedInterrupt};
+use crate::plan::{DeviceWindow, DmaRisk, OwnedInterrupt};
 use crate::platform::{Platform, is_pmu};
 use crate::stage2::IPA_BITS;
 use crate::tree::{GicInterrupt, Node, Property, Tree};
+
+/// Ranges of one bus that count; with more it reaches less than it could.
+const MAX_DMA_RANGES: usize = 64;
 
 /// What a partition's `access` comes to.
 #[derive(Default)]
@@ -21,6 +26,7 @@ pub(super) struct Access<'a> {
     pub(super) nodes: Vec<Node<'a>>,
     pub(super) windows: Vec<DeviceWindow<'a>>,
     pub(super) interrupts: Vec<OwnedInterrupt>,
+    pub(super) unprotected: Vec<DmaRisk<'a>>,
 }
 
 /// Resolves `access` of all partitions and compares it.
@@ -31,22 +37,41 @@ pub(super) fn check<'a>(
     findings: &mut Findings,
 ) -> Vec<Access<'a>> {
     let mut claims: Vec<Claim<'_, 'a>> = Vec::new();
-    for (partition, draft) in drafts.iter().enumerate() {
-        for &name in &draft.access {
-            match board.find(name) {
-                None => findings.push(draft.node, unknown(name, board, findings.wants_more())),
-                Some(node) => match refusal(node, platform) {
-                    Some(reason) => findings.push(draft.node, text!("{} {reason}", node.path())),
-                    None => claim(Claim { partition, draft, node }, &mut claims, findings),
-                },
-            }
-        }
-    }
     let mut accesses: Vec<Access<'a>> = drafts.iter().map(|_| Access::default()).collect();
-    if claims.is_empty() {
+    if drafts.iter().all(|draft| draft.access.is_empty() && draft.unprotected.is_empty()) {
         return accesses;
     }
     let registers = registers(board);
+    for (partition, draft) in drafts.iter().enumerate() {
+        let mut find = |property, name| {
+            let node = board.find(name);
+            if node.is_none() {
+                findings.push(draft.node, unknown(property, name, board, findings.wants_more()));
+            }
+            node
+        };
+        let unprotected: Vec<_> =
+            draft.unprotected.iter().filter_map(|name| find(UNPROTECTED_DMA, name)).collect();
+        let nodes: Vec<_> = draft.access.iter().filter_map(|name| find("access", name)).collect();
+        for node in &unprotected {
+            if !nodes.contains(node) {
+                let message =
+                    text!("unprotected-dma names {}, which is not in access; add it there", node.path());
+                findings.push(draft.node, message);
+            }
+        }
+        for node in nodes {
+            match refusal(node, unprotected.contains(&node), &registers, platform) {
+                Some(reason) => findings.push(draft.node, text!("{} {reason}", node.path())),
+                None => claim(Claim { partition, draft, node }, &mut claims, findings),
+            }
+            if unprotected.contains(&node)
+                && let Some(access) = accesses.get_mut(partition)
+            {
+                access.unprotected.push(reach(node, draft, platform, findings));
+            }
+        }
+    }
     for claim in &claims {
         let Some(access) = accesses.get_mut(claim.partition) else { continue };
         access.nodes.push(claim.node);
@@ -65,7 +90,7 @@ struct Claim<'d, 'a> {
     node: Node<'a>,
 }
 
-fn unknown(name: &str, board: &Tree<'_>, offered: bool) -> String {
+fn unknown(property: &str, name: &str, board: &Tree<'_>, offered: bool) -> String {
     let offer = match name.starts_with('/') {
         _ if !offered => String::new(),
         true => names::offer(name, board.nodes().map(Node::path)),
@@ -76,7 +101,7 @@ fn unknown(name: &str, board: &Tree<'_>, offered: bool) -> String {
     };
     let kind = if name.starts_with('/') { "node" } else { "alias" };
     let name = Quoted(name);
-    text!("access names {name}, but the board's tree has no such {kind}{offer}")
+    text!("{property} names {name}, but the board's tree has no such {kind}{offer}")
 }
 
 /// Adds a claim if nobody else has one to the same device, or to one above or below it.
@@ -106,13 +131,19 @@ fn claim<'d, 'a>(new: Claim<'d, 'a>, claims: &mut Vec<Claim<'d, 'a>>, findings: 
     }
 }
 
-/// Why no partition can have this node.
-fn refusal(node: Node<'_>, platform: &Platform<'_>) -> Option<String> {
+/// Why a partition cannot have this node; `unprotected` where the manifest allows it to reach memory.
+fn refusal(
+    node: Node<'_>,
+    unprotected: bool,
+    registers: &[(Region<Pa>, Node<'_>)],
+    platform: &Platform<'_>,
+) -> Option<String> {
     let path = node.path();
     let top = path.split('/').nth(1).unwrap_or("");
     let below_gic = path.strip_prefix(platform.gic_path);
     let below_gic = below_gic.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let emulated = |name: &[u8]| name == b"arm,armv8-timer" || name.starts_with(b"arm,psci") || is_pmu(name);
+    let class = class(node, platform);
     let reason = if matches!(top, "" | "chosen" | "aliases") {
         "is no device"
     } else if top == "cpus" {
@@ -121,14 +152,17 @@ fn refusal(node: Node<'_>, platform: &Platform<'_>) -> Option<String> {
         "is no device; name memory in memory"
     } else if below_gic || node.compatible().any(emulated) {
         "is something of which every partition gets its own; take it out of access"
-    } else if !node.is_enabled() {
+    } else if let Class::Kept(why) = class {
+        return Some(text!("is given to nobody: {why}"));
+    } else if !node.is_enabled() && !completes_a_page(node, registers) {
         "is disabled on this board"
-    } else if let Some(mark) = dma_mark(node) {
+    } else if let Some(mark) = dma_mark(node, class, platform).filter(|_| !unprotected) {
         return Some(text!(
-            "is a DMA master ({mark}), and the board has no SMMU to confine it: it could reach all memory"
+            "is a DMA master ({mark}), and the board has no SMMU to confine it: it could reach all memory; \
+             name it in unprotected-dma as well if its owner may"
         ));
     } else if node.property("ranges").is_some() {
-        "is a bus; name the devices below it"
+        "is a bus; name the devices below it (what is behind a PCI host cannot be given away)"
     } else if node.property("reg").is_none() {
         "has no registers"
     } else {
@@ -137,8 +171,22 @@ fn refusal(node: Node<'_>, platform: &Platform<'_>) -> Option<String> {
     Some(reason.into())
 }
 
+/// Whether an enabled device cannot be given away without this one: they share a page.
+fn completes_a_page(node: Node<'_>, registers: &[(Region<Pa>, Node<'_>)]) -> bool {
+    let mut own = registers.iter().filter(|(_, other)| *other == node);
+    own.any(|(page, _)| registers.iter().any(|(other, node)| node.is_enabled() && other.overlaps(*page)))
+}
+
+/// What a device can do to others as the board's data say. What the data do not know may reach all memory.
+fn class(node: Node<'_>, platform: &Platform<'_>) -> Class {
+    match platform.board.filter(|board| !board.devices.is_empty()) {
+        None => Class::Plain,
+        Some(board) => board.class(node.compatible()).unwrap_or(Class::Master(ALL_MEMORY)),
+    }
+}
+
 /// What tells that a device reads and writes memory by itself.
-fn dma_mark(node: Node<'_>) -> Option<&'static str> {
+fn dma_mark(node: Node<'_>, class: Class, platform: &Platform<'_>) -> Option<&'static str> {
     const PROPERTIES: [&str; 4] = ["dma-coherent", "iommus", "iommu-map", "#dma-cells"];
     if let Some(mark) = PROPERTIES.into_iter().find(|name| node.property(name).is_some()) {
         return Some(mark);
@@ -147,7 +195,46 @@ fn dma_mark(node: Node<'_>) -> Option<&'static str> {
     if device_type == Some("pci") || node.compatible().any(|name| name.starts_with(b"pci-host-")) {
         return Some("PCI host");
     }
+    if let Class::Master(_) = class {
+        let known = platform.board.is_some_and(|board| board.class(node.compatible()).is_some());
+        return Some(if known { "as this board's data say" } else { "for all that is known of it" });
+    }
     node.is_compatible("virtio,mmio").then_some("virtio,mmio")
+}
+
+/// How far a device reaches that may, and whether its owner's memory is where it does.
+fn reach<'a>(
+    node: Node<'a>,
+    draft: &Draft<'_>,
+    platform: &Platform<'_>,
+    findings: &mut Findings,
+) -> DmaRisk<'a> {
+    let path = node.path();
+    let limit = match class(node, platform) {
+        Class::Master(limit) => limit,
+        _ => ALL_MEMORY,
+    };
+    let mut seen = Vec::new();
+    let mut entries = 0_usize;
+    while let Some((_, memory)) = node.dma_range(entries).filter(|_| entries < MAX_DMA_RANGES) {
+        seen.extend(memory);
+        entries = entries.wrapping_add(1);
+    }
+    if entries == 0 {
+        seen.extend(Region::new(Pa::new(0), limit));
+    }
+    let last = seen.iter().map(|seen| seen.last().raw()).max().unwrap_or(0).min(limit.wrapping_sub(1));
+    for range in &draft.memory {
+        let Some(memory) = range.pa.and_then(|pa| Region::new(pa, range.ipa.size())) else { continue };
+        if memory.last().raw() > last || !seen.iter().any(|seen| seen.encloses(memory)) {
+            let message = text!(
+                "{path} does not reach memory {memory}; what it reaches ends at {last:#x}: move memory there"
+            );
+            findings.push(draft.node, message);
+        }
+    }
+    let below = (limit != ALL_MEMORY).then_some(Pa::new(last.saturating_add(1)));
+    DmaRisk { path, below }
 }
 
 /// The whole pages that a register block touches.

@@ -41,24 +41,23 @@ impl<'a> Pool<'a> {
         pool
     }
 
-    /// Takes `size` bytes at `pa`, not empty.
+    /// Takes `size` bytes at `pa`, not empty, as `what` in the manifest asks.
     ///
     /// # Errors
     ///
     /// Returns a message that names what is there already.
-    pub(super) fn take(&mut self, pa: Pa, size: u64, taker: &'a str) -> Result<(), String> {
-        let region = Region::new(pa, size).ok_or_else(|| {
-            text!("physical-memory {pa} of {} runs past the end of the address space", Size(size))
-        })?;
+    pub(super) fn take(&mut self, pa: Pa, size: u64, what: &str, taker: &'a str) -> Result<(), String> {
+        let region = Region::new(pa, size)
+            .ok_or_else(|| text!("{what} {pa} of {} runs past the end of the address space", Size(size)))?;
         if !self.ram.iter().any(|ram| ram.encloses(region)) {
             let ram: Vec<_> = self.ram.iter().map(|ram| text!("{ram}")).collect();
             let ram = ram.join(", ");
-            return Err(text!("physical-memory {region} is not RAM; the board's RAM is {ram}"));
+            return Err(text!("{what} {region} is not RAM; the board's RAM is {ram}"));
         }
         if let Some((other, holder)) = self.taken.iter().find(|(other, _)| other.overlaps(region)) {
             return Err(text!(
-                "physical-memory {region} overlaps {other}, which belongs to {holder}; \
-                 move it or leave physical-memory out"
+                "{what} {region} overlaps {other}, which belongs to {holder}; \
+                 move it"
             ));
         }
         self.carve(region);

@@ -11,6 +11,8 @@ use std::string::{String, ToString};
 use std::sync::OnceLock;
 use std::{fs, println, vec};
 
+use bulkhead_boards::BOARDS;
+
 use super::*;
 use crate::guest_dtb;
 use crate::guest_dtb::writer::Writer;
@@ -19,6 +21,8 @@ use crate::platform::Reservation;
 pub(crate) const VIRT: &[u8] = include_bytes!("../../../../tests/manifests/boards/qemu-virt-gicv3.dtb");
 pub(crate) const VIRT_4G: &[u8] = include_bytes!("../../../../tests/manifests/boards/qemu-virt-gicv3-4g.dtb");
 pub(crate) const VIRT_V2: &[u8] = include_bytes!("../../../../tests/manifests/boards/qemu-virt-gicv2.dtb");
+pub(crate) const RPI4: &[u8] = include_bytes!("../../../../tests/manifests/boards/rpi4-qemu.dtb");
+pub(crate) const RPI4_8G: &[u8] = include_bytes!("../../../../tests/manifests/boards/rpi4-8g.dtb");
 pub(crate) const SHARING: &[u8] = include_bytes!("../../../../tests/manifests/boards/sharing.dtb");
 
 /// A tree that lives as long as the test needs it.
@@ -29,7 +33,7 @@ pub(crate) fn tree(blob: &[u8]) -> &'static Tree<'static> {
 
 /// The machine, with the hypervisor and the bundle in it.
 pub(crate) fn platform(board: &'static Tree<'static>) -> Platform<'static> {
-    let mut platform = Platform::from_tree(board, &[]).expect("a complete board");
+    let mut platform = Platform::from_tree(board, &BOARDS).expect("a complete board");
     let mut reserve = |start, size, holder| {
         let region = Region::new(Pa::new(start), size).expect("a region");
         platform.reserved.push(Reservation { region, holder });
@@ -176,6 +180,8 @@ fn every_fixture_is_found_out() {
         ("qemu-virt-gicv3", tree(VIRT)),
         ("qemu-virt-gicv3-4g", tree(VIRT_4G)),
         ("qemu-virt-gicv2", tree(VIRT_V2)),
+        ("rpi4-qemu", tree(RPI4)),
+        ("rpi4-8g", tree(RPI4_8G)),
         ("sharing", tree(SHARING)),
     ]
     .into();
@@ -215,8 +221,9 @@ fn every_fixture_is_found_out() {
 
 #[test]
 #[cfg_attr(miri, ignore = "runs dtc")]
-fn the_sharing_board_is_what_its_source_says() {
+fn the_boards_made_here_are_what_their_sources_say() {
     assert!(compile(&directory().join("boards/sharing.dts")) == SHARING, "run dtc on boards/sharing.dts");
+    assert!(compile(&directory().join("boards/rpi4-8g.dts")) == RPI4_8G, "run dtc on boards/rpi4-8g.dts");
 }
 
 #[test]
@@ -248,6 +255,92 @@ fn the_demo_is_laid_out() {
     assert_eq!(rtos.memory, [memory]);
     assert_eq!(rtos.segments[0].file_size, 8192);
     assert_eq!(rtos.interrupts[0].intid, IntId::spi(7).expect("an SPI"));
+}
+
+#[test]
+fn unprotected_dma_is_told() {
+    use Value::{Cells, Numbers, Text};
+    let board = tree(RPI4_8G);
+    let devices = "mmc0\0ethernet0\0/soc/usb@7e980000";
+    let blob = manifest(&[(
+        "a",
+        &[
+            ("os,type", Text("bare")),
+            ("cpus", Cells(&[0])),
+            ("memory", Numbers(&[0x1000_0000, 0x1000_0000, 0x3000_0000, 0x10_0000])),
+            ("kernel", Text("bare.bin")),
+            ("access", Text(devices)),
+            ("unprotected-dma", Text(devices)),
+        ],
+    )]);
+    let plan = check(tree(&blob), &platform(board), board, &payload).expect("a valid manifest");
+    sound(&plan, &platform(board));
+    let risks: Vec<_> = plan.partitions[0].unprotected.iter().map(ToString::to_string).collect();
+    let tail = ", that of the hypervisor and of other partitions too: no SMMU confines it";
+    let said = |device: &str, memory: &str| format!("{device} can read and write all memory{memory}{tail}");
+    let expected = [
+        said("/emmc2bus/mmc@7e340000", " below 0x40000000"),
+        // The bus above it, which leads to 16 GiB, can be programmed.
+        said("/scb/ethernet@7d580000", ""),
+        said("/soc/usb@7e980000", " below 0x40000000"),
+    ];
+    assert_eq!(risks, expected);
+}
+
+/// The nodes of a board with registers of their own, which the CPUs reach.
+fn with_registers<'t>(board: &'t Tree<'t>) -> impl Iterator<Item = Node<'t>> {
+    let is_memory = |node: Node<'_>| node.is_memory() || node.path().starts_with("/reserved-memory/");
+    board.nodes().filter(move |&node| !is_memory(node) && node.reg().flatten().next().is_some())
+}
+
+#[test]
+fn no_device_of_the_raspberry_pi_is_forgotten() {
+    let rpi4 = &bulkhead_rpi4::BOARD;
+    for board in [tree(RPI4), tree(RPI4_8G)] {
+        for node in with_registers(board) {
+            // The interrupt controller is the hypervisor's.
+            let known = rpi4.class(node.compatible()).is_some() || node.is_compatible("arm,gic-400");
+            assert_eq!(known, !node.is_compatible("test,unknown"), "{node:?} is not in the board's data");
+        }
+    }
+    // All that a partition may have without more ado is marked by no tree.
+    for node in with_registers(tree(RPI4)) {
+        let plain = rpi4.class(node.compatible()) == Some(bulkhead_board::devices::Class::Plain);
+        assert!(!plain || node.property("#dma-cells").is_none() && node.property("iommus").is_none());
+    }
+}
+
+#[test]
+fn what_the_raspberry_pi_shares_is_in_its_tree() {
+    use bulkhead_rpi4::sharing::{Group, INTERRUPTS, PAGES};
+    let board = tree(RPI4);
+    let mut found: [BTreeMap<u64, Vec<&str>>; 2] = Default::default();
+    for node in with_registers(board).filter(|node| !node.is_compatible("arm,gic-400")) {
+        let mut note = |kind: usize, at| {
+            let members = found[kind].entry(at).or_default();
+            if !members.contains(&node.name()) {
+                members.push(node.name());
+            }
+        };
+        for block in node.reg().flatten() {
+            let pages = block.start().raw() / PAGE_SIZE..=block.last().raw() / PAGE_SIZE;
+            pages.for_each(|page| note(0, page * PAGE_SIZE));
+        }
+        for (controller, cells) in node.interrupts().flatten() {
+            if let Some(crate::tree::GicInterrupt::Spi(number, _)) = cells.gic()
+                && controller.is_compatible("arm,gic-400")
+            {
+                note(1, number.into());
+            }
+        }
+    }
+    for (found, facts) in found.iter_mut().zip([&PAGES[..], &INTERRUPTS[..]]) {
+        found.retain(|_, members| members.len() > 1);
+        found.values_mut().for_each(|members| members.sort_unstable());
+        let facts: BTreeMap<_, _> =
+            facts.iter().map(|Group { at, members }| (*at, members.to_vec())).collect();
+        assert_eq!(*found, facts);
+    }
 }
 
 #[test]
@@ -331,7 +424,7 @@ impl Random {
 /// Whatever the two trees hold: an error or a sound plan, never a panic.
 fn survive(board: &[u8], manifest: &[u8]) -> (bool, bool) {
     let (Ok(board), Ok(manifest)) = (Tree::new(board), Tree::new(manifest)) else { return (false, false) };
-    let Ok(platform) = Platform::from_tree(&board, &[]) else { return (true, false) };
+    let Ok(platform) = Platform::from_tree(&board, &BOARDS) else { return (true, false) };
     let payloads = |name: &str| payload(name);
     let Ok(plan) = check(&manifest, &platform, &board, &payloads) else { return (true, false) };
     sound(&plan, &platform);
@@ -353,6 +446,7 @@ pub(crate) fn sound(plan: &Plan<'_>, platform: &Platform<'_>) {
         cpus.extend(&partition.cpus);
         interrupts.extend(partition.interrupts.iter().map(|owned| owned.intid));
         for window in &partition.memory {
+            assert!(partition.unprotected.is_empty() || window.ipa.raw() == window.pa.raw());
             let region = Region::new(window.pa, window.size).expect("not empty");
             assert!(region.is_aligned(PAGE_SIZE) && window.ipa.raw() % PAGE_SIZE == 0);
             assert!(platform.ram.iter().any(|ram| ram.encloses(region)), "{region} is not RAM");
@@ -400,7 +494,9 @@ fn mutated_trees_do_no_harm() {
     let mut counts = [0; 3];
     for round in 0..rounds {
         for (index, (board, mutate_board)) in
-            [(VIRT, true), (VIRT, false), (SHARING, true), (VIRT_V2, true)].into_iter().enumerate()
+            [(VIRT, true), (VIRT, false), (SHARING, true), (VIRT_V2, true), (RPI4_8G, true)]
+                .into_iter()
+                .enumerate()
         {
             if index > 1 && round % 4 != 0 {
                 continue;

@@ -6,7 +6,7 @@ use std::vec;
 
 use super::*;
 use crate::guest_dtb::writer::Writer;
-use crate::manifest::tests::{SHARING, VIRT, VIRT_4G, VIRT_V2, tree};
+use crate::manifest::tests::{RPI4, RPI4_8G, SHARING, VIRT, VIRT_4G, VIRT_V2, tree};
 
 fn platform(blob: &[u8]) -> Platform<'static> {
     Platform::from_tree(tree(blob), &[]).expect("a complete board")
@@ -56,6 +56,50 @@ fn other_boards_are_understood() {
     // Neither stdout-path nor a maintenance interrupt nor a PMU.
     assert_eq!(sharing.uart.map(|uart| uart.path), Some("/pl011@9000000"));
     assert_eq!((sharing.maintenance, sharing.pmu), (IntId::ppi(9), None));
+}
+
+/// The page of the addresses 0xd8 to 0xf0.
+fn spin_table() -> Reservation<'static> {
+    Reservation { region: region(0, 0x1000), holder: "the firmware's spin table" }
+}
+
+#[test]
+fn the_raspberry_pi_is_understood() {
+    let holder = "the firmware (/memreserve/)";
+    let stub = Reservation { region: region(0, 0x1000), holder };
+    for (blob, ram, reserved) in [
+        (RPI4, vec![region(0, 0x3c00_0000)], vec![stub, spin_table()]),
+        (
+            RPI4_8G,
+            // Without the VideoCore's part, and without what lies under the registers below 4 GiB.
+            vec![region(0, 0x3b40_0000), region(0x4000_0000, 0xbc00_0000), region(1 << 32, 1 << 32)],
+            vec![
+                stub,
+                Reservation { region: region(0x2eff_2e00, 0xd100), holder },
+                Reservation { region: region(0x3b30_0000, 0x212), holder: "/reserved-memory/nvram@3b300000" },
+                spin_table(),
+            ],
+        ),
+    ] {
+        let platform = Platform::from_tree(tree(blob), &bulkhead_boards::BOARDS).expect("a complete board");
+        assert_eq!(platform.board.map(|board| board.name), Some("rpi4"));
+        assert_eq!(platform.ram, ram);
+        assert_eq!(platform.reserved, reserved);
+        let released_at = |release| Some(EnableMethod::SpinTable { release: Pa::new(release) });
+        let cpus: vec::Vec<_> = platform.cpus.iter().map(|cpu| (cpu.mpidr, cpu.enable_method)).collect();
+        let expected = [0xd8, 0xe0, 0xe8, 0xf0].map(released_at);
+        assert_eq!(cpus, [(0, expected[0]), (1, expected[1]), (2, expected[2]), (3, expected[3])]);
+        let gic = Gic::V2 {
+            distributor: region(0xff84_1000, 0x1000),
+            cpu_interface: region(0xff84_2000, 0x2000),
+            hypervisor_interface: region(0xff84_4000, 0x2000),
+            virtual_interface: region(0xff84_6000, 0x2000),
+        };
+        assert_eq!((platform.gic, platform.maintenance), (gic, IntId::ppi(9)));
+        assert_eq!((platform.physical_timer, platform.virtual_timer), (IntId::ppi(14), IntId::ppi(11)));
+        // The PMU's interrupts are SPIs, one for each CPU.
+        assert_eq!((platform.pmu, platform.psci), (None, None));
+    }
 }
 
 #[test]
@@ -141,7 +185,8 @@ fn a_spin_table_and_reservations_are_understood() {
     let platform = platform(&blob[..size]);
     assert_eq!(platform.ram, [region(0, 0x3d00_0000), region(0x8000_0000, 0x1000_0000)]);
     let holder = "/reserved-memory/firmware";
-    assert_eq!(platform.reserved, [Reservation { region: region(0x10_0000, 0x1000), holder }]);
+    let firmware = Reservation { region: region(0x10_0000, 0x1000), holder };
+    assert_eq!(platform.reserved, [firmware, spin_table()]);
     let release = |cpu: &PlatformCpu| (cpu.mpidr, cpu.enable_method);
     let table = |address| Some(EnableMethod::SpinTable { release: Pa::new(address) });
     let cpus: vec::Vec<_> = platform.cpus.iter().map(release).collect();
