@@ -1,6 +1,7 @@
 //! The demo without a person: Linux under load beside FreeRTOS, checked line by line.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bulkhead_hil::{Source, Target, WaitError};
@@ -26,10 +27,16 @@ const TYPED: &[u8] = b"typed\r";
 /// An answer of FreeRTOS, or a heartbeat.
 const SOON: Duration = Duration::from_secs(30);
 
+/// The demo's manifest.
+#[must_use]
+pub fn manifest(workspace: &Workspace) -> PathBuf {
+    workspace.root().join("partitions/systems/demo.dts")
+}
+
 /// The demo's manifest for a machine.
 #[must_use]
 pub fn recipe(workspace: &Workspace, board: Board) -> Recipe {
-    Recipe::new(workspace.root().join("partitions/systems/demo.dts"), board)
+    Recipe::new(manifest(workspace), board)
 }
 
 /// The demo with a Linux that loads its CPUs for so many seconds and then powers off.

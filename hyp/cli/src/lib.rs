@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod board;
+pub mod card;
 pub mod demo;
 pub mod elf;
 pub mod initramfs;

@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bulkhead::board::{self, Board, BoardName, Choice, Origin};
+use bulkhead::board::{self, Board, BoardName, Choice, Origin, RPI4};
 use bulkhead::elf::TEXT_LIMIT;
 use bulkhead::setup::Need;
 use bulkhead::system::{self, Recipe, Refused};
 use bulkhead::testing::{self, Scope, Tally};
 use bulkhead::workspace::{HYPERVISOR, Noise, Workspace};
-use bulkhead::{bench, demo, say, session, setup, symbolize};
+use bulkhead::{bench, card, demo, say, session, setup, symbolize};
 use clap::{Args, Parser, Subcommand};
 
 /// Cuts one 64-bit Arm machine into partitions: builds, checks, runs and measures systems.
@@ -46,14 +46,23 @@ enum Command {
     },
     /// Build the hypervisor and a manifest's bundle
     #[command(after_help = "Examples:\n  cargo bulkhead build partitions/systems/demo.dts\n  \
-        cargo bulkhead build mine.dts --payloads images --out boot\n\n\
-        Writes bulkhead.img, for the boot loader to start, and bundle.cpio, for it to pass as the initrd.")]
+        cargo bulkhead build mine.dts --payloads images --out boot\n  \
+        cargo bulkhead build --board rpi4 --sd /media/card\n\n\
+        Writes bulkhead.img, for the boot loader to start, and bundle.cpio, for it to pass as the initrd. With --sd \
+        also config.txt, and vendor-files.txt, which lists what the card needs besides; files of these names that \
+        are not Bulkhead's stay as they are.")]
     Build {
         #[command(flatten)]
         input: Input,
         /// Where bulkhead.img and bundle.cpio go [default: target/bulkhead/MANIFEST's name]
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+        /// Write what goes on the boot partition of a Raspberry Pi 4's card
+        #[arg(long, value_name = "DIR", conflicts_with = "out")]
+        sd: Option<PathBuf>,
+        /// Overwrite files in the card's folder whoever wrote them
+        #[arg(long, requires = "sd")]
+        force: bool,
     },
     /// Check a manifest as the hypervisor will at boot
     #[command(after_help = "Examples:\n  cargo bulkhead check partitions/systems/demo.dts\n  \
@@ -130,8 +139,8 @@ enum Command {
 /// A manifest and what belongs to it.
 #[derive(Args)]
 struct Input {
-    /// The manifest's source, a .dts file
-    manifest: PathBuf,
+    /// The manifest's source, a .dts file [default: the demo's]
+    manifest: Option<PathBuf>,
     /// A folder with payloads, after the manifest's own; may be given more than once
     #[arg(long, value_name = "DIR")]
     payloads: Vec<PathBuf>,
@@ -146,7 +155,7 @@ struct Input {
 }
 
 impl Input {
-    fn recipe(self) -> Result<Recipe> {
+    fn recipe(self, workspace: &Workspace) -> Result<Recipe> {
         let usual = self.machine.board()?;
         ensure!(
             usual.origin == Origin::Qemu || (self.cpus.is_none() && self.memory.is_none()),
@@ -156,7 +165,8 @@ impl Input {
         let cpus = self.cpus.unwrap_or(usual.cpus);
         let memory = self.memory.unwrap_or(usual.memory);
         let board = Board { cpus, memory, ..usual };
-        Ok(Recipe { payloads: self.payloads, ..Recipe::new(self.manifest, board) })
+        let manifest = self.manifest.unwrap_or_else(|| demo::manifest(workspace));
+        Ok(Recipe { payloads: self.payloads, ..Recipe::new(manifest, board) })
     }
 }
 
@@ -187,11 +197,11 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<Outcome> {
     match command {
         Command::Demo { machine, batch, seconds } => run_demo(machine.board()?, batch, seconds),
-        Command::Build { input, out } => run_build(input.recipe()?, out),
-        Command::Check { input, dtb } => run_check(&Recipe { tree: dtb, ..input.recipe()? }),
+        Command::Build { input, out, sd, force } => run_build(input, out, sd, force),
+        Command::Check { input, dtb } => run_check(input, dtb),
         Command::Run { input, batch, timeout, qemu } => {
             let timeout = batch.then(|| Duration::from_secs(timeout));
-            run_system(&input.recipe()?, timeout, &qemu)
+            run_system(input, timeout, &qemu)
         }
         Command::Test { scope, filter, board, gic } => {
             let machines = board::chosen(board, gic)?;
@@ -221,9 +231,11 @@ fn run_demo(board: Board, batch: bool, seconds: u64) -> Result<Outcome> {
     Ok(checks.iter().all(|check| check.ok).into())
 }
 
-fn run_build(recipe: Recipe, out: Option<PathBuf>) -> Result<Outcome> {
-    setup::ensure(&Need::ALL)?;
+fn run_build(input: Input, out: Option<PathBuf>, sd: Option<PathBuf>, force: bool) -> Result<Outcome> {
     let workspace = Workspace::load()?;
+    let recipe = input.recipe(&workspace)?;
+    ensure!(sd.is_none() || recipe.board == RPI4, "--sd writes the card of a Raspberry Pi: add --board rpi4");
+    setup::ensure(&Need::ALL)?;
     let folder = out.unwrap_or_else(|| workspace.output().join(recipe.name()));
     let built = system::build(&workspace, &recipe, &folder, Noise::Shown)?;
     println!("{}\n{}\n  {}", built.image.display(), built.sizes.to_string().trim_end(), built.identity());
@@ -234,12 +246,17 @@ fn run_build(recipe: Recipe, out: Option<PathBuf>) -> Result<Outcome> {
             "text and rodata may have {TEXT_LIMIT} bytes; a listing of the ELF's symbols by size shows what grew"
         ));
     }
+    if let Some(card) = sd {
+        card::write(&built, &card, force)?;
+        say::step("Wrote", format_args!("{}; {} has what it needs besides", card.display(), card::LIST));
+    }
     Ok(fits.into())
 }
 
-fn run_check(recipe: &Recipe) -> Result<Outcome> {
-    setup::ensure(&Need::ALL)?;
+fn run_check(input: Input, dtb: Option<PathBuf>) -> Result<Outcome> {
     let workspace = Workspace::load()?;
+    let recipe = &Recipe { tree: dtb, ..input.recipe(&workspace)? };
+    setup::ensure(&Need::ALL)?;
     let hypervisor = system::build_hypervisor(&workspace, Noise::Shown)?;
     let parts = system::gather(&workspace, recipe, Noise::Shown)?;
     print!("{}", system::check(recipe, &parts, &hypervisor)?);
@@ -251,9 +268,11 @@ fn run_check(recipe: &Recipe) -> Result<Outcome> {
     Ok(Outcome::Well)
 }
 
-fn run_system(recipe: &Recipe, timeout: Option<Duration>, qemu: &[String]) -> Result<Outcome> {
+fn run_system(input: Input, timeout: Option<Duration>, qemu: &[String]) -> Result<Outcome> {
+    let workspace = Workspace::load()?;
+    let recipe = input.recipe(&workspace)?;
     setup::ensure(&Need::ALL)?;
-    start(&Workspace::load()?, recipe, timeout, qemu)
+    start(&workspace, &recipe, timeout, qemu)
 }
 
 /// Builds and starts a system: in batch mode where there is a timeout.

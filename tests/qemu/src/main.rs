@@ -1,6 +1,7 @@
 //! Whole systems in QEMU: what is built is what a user builds, and what is read is the console.
 
 mod bench;
+mod card;
 mod demo;
 mod guests;
 mod lab;
@@ -11,7 +12,7 @@ mod rtos;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bulkhead::board::{Board, MACHINES, QEMU_VIRT, QEMU_VIRT_GICV2};
+use bulkhead::board::{Board, MACHINES, QEMU_VIRT, QEMU_VIRT_GICV2, RPI4};
 use bulkhead::say;
 use bulkhead::setup::{self, Need};
 use libtest_mimic::{Arguments, Trial};
@@ -32,7 +33,7 @@ enum On {
     Nowhere,
 }
 
-const TESTS: [(&str, On, Test); 16] = [
+const TESTS: [(&str, On, Test); 18] = [
     ("placement", On::All, placement::as_predicted),
     ("pair", On::All, guests::pair),
     // The real board starts guests at EL2 and without PSCI, which is not what they are built for.
@@ -52,6 +53,7 @@ const TESTS: [(&str, On, Test); 16] = [
     ("hostile", On::All, guests::hostile),
     ("refused_by_the_hypervisor", On::All, refusals::by_the_hypervisor),
     ("refused_by_the_tool", On::All, refusals::by_the_tool),
+    ("one_image", On::Nowhere, bench::one_image),
     ("image_size", On::Nowhere, bench::image_size),
     // Instructions can only be counted with one CPU and another counter frequency, and are recorded for one interrupt controller.
     ("bench_is_exact", On::Nowhere, bench::is_exact),
@@ -60,6 +62,8 @@ const TESTS: [(&str, On, Test); 16] = [
     // As with conformance_without_bulkhead.
     ("rtos_alone", On::Only(&[QEMU_VIRT, QEMU_VIRT_GICV2]), rtos::alone),
     ("demo_batch", On::All, demo::batch),
+    // The only board that starts from a card.
+    ("card", On::Only(&[RPI4]), card::boots),
     // The terminal does not know what the machine is.
     ("demo_interactive", On::Only(&[QEMU_VIRT]), demo::interactive),
 ];
