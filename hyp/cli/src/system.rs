@@ -389,7 +389,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// One line for each partition.
+/// One line for each partition and one for each risk that it brings.
 fn describe(plan: &Plan<'_>) -> String {
     let mut text = String::new();
     for partition in &plan.partitions {
@@ -404,6 +404,9 @@ fn describe(plan: &Plan<'_>) -> String {
             memory >> 20,
             partition.memory.iter().map(|window| window.pa.to_string()).collect::<Vec<_>>().join(", ")
         );
+        for risk in &partition.unprotected {
+            let _ = writeln!(text, "{:>12} {}: risk: {risk}", "", partition.name);
+        }
         for risk in &partition.unprotected {
             let _ = writeln!(text, "{:>12} partition {}: {risk}", "", partition.name);
         }
