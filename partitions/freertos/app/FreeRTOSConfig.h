@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "board.h"
 #include "system.h"
 #include "tick.h"
 
@@ -54,6 +55,10 @@
  * priority, and asserts on the GIC's running priority that it is. */
 #define configUNIQUE_INTERRUPT_PRIORITIES 32
 #define configMAX_API_CALL_INTERRUPT_PRIORITY 18
+#ifdef GICC_BASE /* the port for GICv2 finds the controller in memory */
+#define configINTERRUPT_CONTROLLER_BASE_ADDRESS GICD_BASE
+#define configINTERRUPT_CONTROLLER_CPU_INTERFACE_OFFSET (GICC_BASE - GICD_BASE)
+#endif
 #define configSETUP_TICK_INTERRUPT() tick_start()
 #define configCLEAR_TICK_INTERRUPT() tick_rearm()
 

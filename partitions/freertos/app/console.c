@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "FreeRTOS.h"
+#include "board.h"
 #include "gic.h"
 #include "pl011.h"
 #include "queue.h"

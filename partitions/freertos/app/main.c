@@ -1,6 +1,7 @@
 /* FreeRTOS on one CPU: a control loop, its consumer, a monitor and a shell. */
 
 #include "FreeRTOS.h"
+#include "board.h"
 #include "console.h"
 #include "control.h"
 #include "gic.h"

@@ -1,8 +1,8 @@
 #include "pl011.h"
 
-#include <stdint.h>
+#include "board.h"
 
-#define PL011_BASE 0x09000000UL
+#include <stdint.h>
 
 #define UARTDR 0x000
 #define UARTFR 0x018

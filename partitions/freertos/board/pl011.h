@@ -2,9 +2,6 @@
 #ifndef PL011_H
 #define PL011_H
 
-/* The PL011's interrupt on QEMU virt. */
-#define PL011_INTID 33u
-
 /* Sets the port to 8N1 with FIFOs, at the rate that the firmware chose, with the receive interrupts on. */
 void pl011_start(void);
 

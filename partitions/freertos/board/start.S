@@ -72,9 +72,10 @@ start:
     .section .rodata.tables, "a"
     .balign 4096
 level1_table:
-    .quad   DEVICE_BLOCK            /* 0 to 1 GiB: GIC, UART */
+    .quad   DEVICE_BLOCK            /* 0 to 1 GiB: GIC and UART of virt */
     .quad   level2_table + TABLE    /* 1 to 2 GiB: RAM */
-    .quad   0, 0
+    .quad   0
+    .quad   0xc0000000 + DEVICE_BLOCK /* 3 to 4 GiB: GIC and UART of the Pi */
     .balign 4096
 level2_table:
     .set    address, 0x40000000

@@ -1,11 +1,10 @@
-/* GICv3 (IHI 0069) at the addresses of QEMU virt, for a system of one CPU. */
+/* GICv3 (IHI 0069) for a system of one CPU. */
 
+#include "board.h"
 #include "gic.h"
 
 #include "FreeRTOS.h"
 
-#define GICD_BASE 0x08000000UL
-#define GICR_BASE 0x080a0000UL
 #define GICR_SGI_BASE (GICR_BASE + 0x10000)
 
 #define GICD_CTLR (GICD_BASE + 0x0000)

@@ -1,0 +1,6 @@
+//! The demo's FreeRTOS for the Raspberry Pi 4.
+#![no_std]
+#![no_main]
+
+#[path = "../panic.rs"]
+mod panic;

@@ -1,0 +1,6 @@
+//! The demo's FreeRTOS for QEMU `virt` with a GICv2.
+#![no_std]
+#![no_main]
+
+#[path = "../panic.rs"]
+mod panic;
