@@ -319,6 +319,10 @@ impl Machine for GicMachine<'_> {
         value & (1 << 9) != 0 // VEOIM
     }
 
+    fn forwards_ends(&self) -> bool {
+        self.v2.is_none_or(|v2| v2.forwards_ends)
+    }
+
     fn set_timer_list_register(&mut self, value: Option<ListRegister>) {
         let encoded = match self.v2 {
             Some(_) => value.map_or(0, |entry| v2::encode(entry).into()),

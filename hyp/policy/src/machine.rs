@@ -42,6 +42,9 @@ pub trait Machine {
     fn set_enabled(&mut self, vcpu: usize, word: usize, mask: u32, enabled: bool);
     /// Routes a physical SPI to the CPU of `vcpu`.
     fn route(&mut self, intid: IntId, vcpu: usize);
+    /// Whether the end of an interrupt in a list register with the hardware bit is as good as [`Self::deactivate`]. If not, EL2
+    /// asks to be told of each end and deactivates the interrupt itself.
+    fn forwards_ends(&self) -> bool;
     /// Deactivates a physical interrupt, a private one on the CPU of `vcpu`.
     fn deactivate(&mut self, vcpu: usize, intid: IntId);
     /// Pending bits of the physical interrupts of `word`, those of word 0 on the CPU of `vcpu`.

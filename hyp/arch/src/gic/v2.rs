@@ -28,6 +28,7 @@ const GICC_BPR: usize = 0x0008;
 pub(crate) const GICC_IAR: usize = 0x000c;
 /// End of interrupt. The assembly writes it, too.
 pub(crate) const GICC_EOIR: usize = 0x0010;
+const GICC_IIDR: usize = 0x00fc;
 const GICC_DIR: usize = 0x1000;
 /// Enable, and EOImode: the end drops the priority only. Bit 9 is both that of a GIC without Security Extensions and
 /// the Non-secure one of a GIC with them.
@@ -47,6 +48,10 @@ pub(super) struct Interface {
     distributor: Mmio,
     cpu: Mmio,
     hypervisor: Mmio,
+    /// QEMU 10 does not look at an interrupt's line again when the end of a virtual one deactivates it (`gic_complete_irq`), so a
+    /// timer that is due again at that moment would be silent from then on. Its product ID is 0, a GIC-400's is not
+    /// (GICC_IIDR, bits 31:20; IHI 0048, 4.4.15).
+    pub(super) forwards_ends: bool,
 }
 
 static INTERFACE: Once<Interface> = Once::new();
@@ -61,7 +66,8 @@ pub(super) fn interface() -> Option<&'static Interface> {
 
 /// Makes the frames known: GICD, two pages of GICC next to each other, GICH.
 pub fn find_interface(distributor: Mmio, cpu: Mmio, hypervisor: Mmio) {
-    INTERFACE.call_once(|| Interface { distributor, cpu, hypervisor });
+    let forwards_ends = cpu.read32(GICC_IIDR) >> 20 != 0;
+    INTERFACE.call_once(|| Interface { distributor, cpu, hypervisor, forwards_ends });
 }
 
 /// The bit of CPU `cpu`, 0 while it is not up.

@@ -824,7 +824,7 @@ impl Vgic {
             }
             sender = *sender_of;
         }
-        let hardware = in_service && !again;
+        let hardware = in_service && !again && machine.forwards_ends();
         let entry = ListRegister {
             intid,
             priority: bank.priority_of(bit),
@@ -874,7 +874,8 @@ impl Vgic {
         let group1 = bank.group1 & bit_mask != 0;
         let enabled = bank.enabled_in(groups) & bit_mask != 0;
         let idle = (bank.latched | bank.active | bank.resident | bank.in_service) & bit_mask == 0;
-        machine.set_timer_list_register((enabled && idle).then(|| ListRegister {
+        let short = enabled && idle && machine.forwards_ends();
+        machine.set_timer_list_register(short.then(|| ListRegister {
             intid: timer,
             priority: bank.priority_of(bit),
             group1,

@@ -107,6 +107,10 @@ impl Machine for Fake {
         self.split
     }
 
+    fn forwards_ends(&self) -> bool {
+        true
+    }
+
     fn set_timer_list_register(&mut self, value: Option<ListRegister>) {
         self.cpu().timer = value;
     }
