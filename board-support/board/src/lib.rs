@@ -7,9 +7,11 @@
 
 pub mod devices;
 pub mod divided;
+pub mod power;
 
 use devices::{Class, Clock, Devices};
 use divided::{DividedDevice, InterruptEnable};
+use power::PowerController;
 
 /// A board that Bulkhead is known to run on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +33,11 @@ pub struct Board {
     /// `compatible` of a device, and a property without value that its node needs in a guest's tree because what
     /// it refers to on the board (a regulator) stays behind.
     pub added: &'static [(&'static str, &'static str)],
+    /// What turns it off where no PSCI firmware does.
+    pub power: Option<PowerController>,
+    /// Physical address of a PL011 that firmware leaves ready to send. Characters that tell how far the boot came go there before
+    /// the tree is understood.
+    pub early_pl011: Option<u64>,
 }
 
 impl Board {
@@ -71,6 +78,8 @@ mod tests {
         ],
         clocks: &[],
         added: &[],
+        power: None,
+        early_pl011: None,
     };
 
     #[test]

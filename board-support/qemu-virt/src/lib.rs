@@ -14,4 +14,6 @@ pub const BOARD: Board = Board {
     devices: &[],
     clocks: &[],
     added: &[],
+    power: None,
+    early_pl011: None,
 };

@@ -8,6 +8,7 @@ mod model;
 pub mod sharing;
 
 use bulkhead_board::Board;
+use bulkhead_board::power::{PowerController, PowerModel};
 
 pub use crate::model::QEMU_LACKS;
 
@@ -21,4 +22,8 @@ pub const BOARD: Board = Board {
     devices: &devices::DEVICES,
     clocks: &devices::CLOCKS,
     added: &devices::ADDED,
+    // The board has no switch: its firmware waits for ever after a reset that the power manager marks so.
+    power: Some(PowerController { compatible: "brcm,bcm2711-pm", model: PowerModel::Bcm2835Pm }),
+    // UART 0 (BCM2711 ARM Peripherals, 1.2 and 11.5), on GPIO 14 and 15 with `dtoverlay=disable-bt`.
+    early_pl011: Some(0xfe20_1000),
 };

@@ -23,6 +23,13 @@ pub fn complete_all() {
     unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
 }
 
+/// Wakes CPUs that wait for an event.
+#[inline(always)]
+pub fn send_event() {
+    // SAFETY: an event changes no memory and no register.
+    unsafe { asm!("sev", options(nostack, preserves_flags)) };
+}
+
 /// Waits for an interrupt, masked or not, after all memory accesses are complete.
 #[inline(always)]
 pub fn wait_for_interrupt() {

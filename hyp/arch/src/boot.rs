@@ -5,26 +5,45 @@
 //! MMU is on; the assembly here does only that: it maps the image at its link address with write xor
 //! execute, and one identity page to survive the switch.
 
-use alloc::boxed::Box;
 use core::arch::global_asm;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use bulkhead_abi::psci;
-use bulkhead_policy::addr::{Pa, Region};
-use bulkhead_policy::platform::Conduit;
+use bulkhead_policy::addr::{Address, Pa, Region};
+use bulkhead_policy::plan::MAX_CPUS;
+use bulkhead_policy::platform::{Conduit, EnableMethod};
 
 use crate::layout::{FOOTPRINT, HYP_VA};
-use crate::{barrier, firmware, heap, mmu};
+use crate::mmu::Mmio;
+use crate::sysreg::read_sysreg;
+use crate::{barrier, cache, firmware, heap, mmu, percpu};
 
 unsafe extern "C" {
     /// Where a secondary CPU starts, MMU off.
     static _start_secondary: u8;
 }
 
-/// What a secondary CPU finds through the context argument of its start.
+/// What a secondary CPU needs before it runs Rust. It knows itself by its affinity only, since a pen passes no argument, and
+/// looks here with its MMU on, so that what other CPUs wrote through their caches is what it sees.
 #[repr(C)]
 struct SecondaryStart {
-    stack_top: u64,
-    cpu: u64,
+    mpidr: AtomicU64,
+    /// 0 where the CPU is not to start.
+    stack_top: AtomicU64,
+}
+
+/// By CPU number.
+static SECONDARIES: [SecondaryStart; MAX_CPUS] =
+    [const { SecondaryStart { mpidr: AtomicU64::new(0), stack_top: AtomicU64::new(0) } }; MAX_CPUS];
+
+/// A board that has a PL011 for the trace of a boot. The boot code reads it with the MMU off.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct EarlyUart {
+    /// The first bytes of one of the strings in the root's `compatible`, enough to tell the board.
+    pub compatible: [u8; 16],
+    /// Physical address of UARTDR; 0 ends the list.
+    pub data_register: u64,
 }
 
 /// Bytes of a secondary CPU's stack, its guard page included, and its alignment.
@@ -32,6 +51,8 @@ pub(crate) const STACK: usize = 0x4000;
 /// The most bytes that a firmware's tree may have.
 const MAX_TREE: u32 = 4 << 20;
 const FDT_MAGIC: u32 = 0xd00d_feed;
+/// Bytes from the start of a tree's structure block that are searched for the board's name.
+const TRACE_SCAN: usize = 256;
 
 /// What comes before anything else on the boot CPU.
 pub fn init() {
@@ -54,17 +75,63 @@ pub fn map_tree(tree: u64) -> Option<&'static [u8]> {
     mmu::map_firmware_data(Region::new(Pa::new(tree), size.into())?)
 }
 
-/// Starts CPU number `cpu`, of affinity `mpidr`, by PSCI, in `secondary_main`. False where firmware or heap refuse.
+/// Gives CPU number `cpu`, of affinity `mpidr`, a stack to start on. False where the heap is used up.
 #[must_use]
-pub fn start_secondary(conduit: Conduit, cpu: usize, mpidr: u64) -> bool {
-    let Some(stack) = heap::allocate(STACK, STACK) else { return false };
+pub fn prepare_secondary(cpu: usize, mpidr: u64) -> bool {
+    let Some((stack, start)) = heap::allocate(STACK, STACK).zip(SECONDARIES.get(cpu)) else { return false };
     mmu::make_guard_page(stack as u64);
-    let start = SecondaryStart { stack_top: stack as u64 + STACK as u64, cpu: cpu as u64 };
-    let context = core::ptr::from_ref(Box::leak(Box::new(start))) as u64;
+    start.mpidr.store(mpidr, Ordering::Relaxed);
+    start.stack_top.store(stack as u64 + STACK as u64, Ordering::Release);
+    true
+}
+
+/// Has the CPU of affinity `mpidr` start in `secondary_main`, with its number, if it is prepared; CPUs that share a release address
+/// all come, and those that are not prepared wait for ever in the boot code. False where that is refused or not possible.
+#[must_use]
+pub fn start_secondary(method: EnableMethod, conduit: Option<Conduit>, mpidr: u64) -> bool {
     let entry = mmu::physical_address(&raw const _start_secondary as u64);
+    match (method, conduit) {
+        (EnableMethod::Psci, Some(conduit)) => {
+            barrier::complete_all();
+            // SAFETY: the CPU starts in this image, on a stack of its own.
+            unsafe { firmware::call(conduit, psci::CPU_ON, [mpidr, entry, 0]) == psci::SUCCESS }
+        }
+        (EnableMethod::Psci, None) => false,
+        (EnableMethod::SpinTable { release }, _) => release_from_pen(release, entry),
+    }
+}
+
+/// Writes `entry` where CPUs in a firmware's pen look for it (Linux, Documentation/arch/arm64/booting.rst).
+///
+/// They look with their caches off, that is as at Device memory. It is written as Device memory too, so that reader and
+/// writer agree (DDI 0487, B2.8 on mismatched attributes) and nothing has to be cleaned afterwards. What a cache may
+/// hold of the line from before goes first, lest it be written back over the address later.
+fn release_from_pen(release: Pa, entry: u64) -> bool {
+    let Some(word) = Region::new(release, 8).filter(|_| release.is_aligned(8)).and_then(Mmio::map) else {
+        return false;
+    };
+    cache::clean_and_invalidate(word.address());
+    word.write64(0, entry);
     barrier::complete_all();
-    // SAFETY: the CPU starts in this image, on a stack of its own.
-    unsafe { firmware::call(conduit, psci::CPU_ON, [mpidr, entry, context]) == psci::SUCCESS }
+    barrier::send_event();
+    true
+}
+
+/// Waits until CPU number `cpu` has arrived in Rust, at most until the generic timer's `deadline`. Whether it has.
+#[must_use]
+pub fn has_arrived(cpu: usize, deadline: u64) -> bool {
+    while !percpu::is_installed(cpu) {
+        if read_sysreg!("cntpct_el0") > deadline {
+            return false;
+        }
+    }
+    true
+}
+
+/// The count of the generic timer in a second.
+#[must_use]
+pub fn in_a_second() -> u64 {
+    read_sysreg!("cntpct_el0") + read_sysreg!("cntfrq_el0")
 }
 
 global_asm!(
@@ -82,10 +149,13 @@ global_asm!(
     "    .word   0",
     "1:",
     "    msr     daifset, #0xf",
-    "    mrs     x1, CurrentEL",
-    "    cmp     x1, #(2 << 2)",
-    "    b.ne    park",
     "    mov     x19, x0",                      // the loader's device tree
+    "    bl      find_early_uart",
+    "    mrs     x0, CurrentEL",
+    "    cmp     x0, #(2 << 2)",
+    "    b.ne    wrong_level",
+    "    mov     w0, #'B'",
+    "    bl      trace",
     // Clear the tables. A line that the firmware left in the cache must neither be evicted over what is
     // written here with the cache off, nor be hit by the table walker: invalidate before and after
     // (DDI 0487, B2.8 on mismatched attributes).
@@ -146,6 +216,8 @@ global_asm!(
     "    orr     x0, x2, x4",
     "    str     x0, [x6, x1, lsl #3]",
     "    bl      invalidate",
+    "    mov     w0, #'u'",
+    "    bl      trace",
     "    bl      mmu_on",
     // At the fixed VA from here.
     "    ldr     x1, =__stack_top",
@@ -158,6 +230,7 @@ global_asm!(
     "    b       3b",
     "4:  mov     x0, x19",
     "    mov     x1, x22",
+    "    mov     x2, x23",
     "    mov     x29, xzr",
     "    mov     x30, xzr",
     "    b       boot_main",
@@ -165,10 +238,26 @@ global_asm!(
     ".global _start_secondary",
     "_start_secondary:",
     "    msr     daifset, #0xf",
-    "    mov     x19, x0",
+    "    mrs     x0, CurrentEL",
+    "    cmp     x0, #(2 << 2)",
+    "    b.ne    park",
     "    bl      mmu_on",
-    "    ldp     x1, x0, [x19]",
-    "    mov     sp, x1",
+    "    mrs     x1, mpidr_el1",
+    "    and     x2, x1, #0xffffff",
+    "    and     x1, x1, #0xff00000000",
+    "    orr     x1, x1, x2",
+    "    adrp    x2, {secondaries}",
+    "    add     x2, x2, :lo12:{secondaries}",
+    "    mov     x0, xzr",
+    "1:  ldp     x3, x4, [x2], #16",
+    "    cmp     x3, x1",
+    "    ccmp    x4, #0, #4, eq",
+    "    b.ne    2f",
+    "    add     x0, x0, #1",
+    "    cmp     x0, #{max_cpus}",
+    "    b.lo    1b",
+    "    b       park",
+    "2:  mov     sp, x4",
     "    mov     x29, xzr",
     "    mov     x30, xzr",
     "    b       secondary_main",
@@ -196,6 +285,62 @@ global_asm!(
     "    cmp     x0, x21",
     "    b.lo    1b",
     "    dsb     sy",
+    "    ret",
+
+    // x23: UARTDR of the board's early PL011, or 0. The board is known by the first words of the tree's structure block, which
+    // has the root's properties at its start. The MMU is off, so no load may be unaligned.
+    "find_early_uart:",
+    "    mov     x23, xzr",
+    "    cbz     x19, 4f",
+    "    tst     x19, #7",
+    "    b.ne    4f",
+    "    ldp     w1, w2, [x19]",                // magic, totalsize
+    "    ldr     w3, [x19, #8]",                // off_dt_struct
+    "    ldr     w4, ={magic}",
+    "    cmp     w1, w4",
+    "    b.ne    4f",
+    "    rev     w2, w2",
+    "    rev     w3, w3",
+    "    sub     x2, x2, x3",
+    "    cmp     x2, #{scanned}",
+    "    b.lt    4f",
+    "    tst     x3, #3",
+    "    b.ne    4f",
+    "    add     x1, x19, x3",
+    "    adrp    x2, EARLY_UARTS",
+    "    add     x2, x2, :lo12:EARLY_UARTS",
+    "1:  ldr     x3, [x2, #16]",
+    "    cbz     x3, 4f",
+    "    ldp     w4, w5, [x2], #8",
+    "    ldp     w6, w7, [x2], #16",
+    "    mov     x8, x1",
+    "    mov     w9, #({scanned} / 4 - 3)",
+    "2:  ldr     w10, [x8], #4",
+    "    cmp     w10, w4",
+    "    b.eq    5f",
+    "3:  subs    w9, w9, #1",
+    "    b.ne    2b",
+    "    b       1b",
+    "4:  ret",
+    "5:  ldp     w10, w11, [x8]",
+    "    ldr     w12, [x8, #8]",
+    "    cmp     w10, w5",
+    "    ccmp    w11, w6, #0, eq",
+    "    ccmp    w12, w7, #0, eq",
+    "    b.ne    3b",
+    "    mov     x23, x3",
+    "    ret",
+
+    // Sends w0 on the early PL011, unless its FIFO stays full for long.
+    "trace:",
+    "    cbz     x23, 2f",
+    "    mov     w2, #0x10000",
+    "1:  ldr     w1, [x23, #0x18]",             // UARTFR
+    "    tbz     w1, #5, 3f",                   // TXFF
+    "    subs    w2, w2, #1",
+    "    b.ne    1b",
+    "2:  ret",
+    "3:  str     w0, [x23]",
     "    ret",
 
     // Turns the MMU on and returns to the fixed VA of the caller. Uses x0-x3; keeps x19-x22.
@@ -236,6 +381,11 @@ global_asm!(
     "    add     x30, x30, x0",
     "    ret",
 
+    // x0: CurrentEL. Sends its number.
+    "wrong_level:",
+    "    lsr     w0, w0, #2",
+    "    add     w0, w0, #'0'",
+    "    bl      trace",
     "park:",
     "    wfe",
     "    b       park",
@@ -252,6 +402,10 @@ global_asm!(
     tcr = const mmu::TCR,
     sctlr = const mmu::SCTLR,
     hcr = const 1_u64 << 31,
+    magic = const FDT_MAGIC.swap_bytes(),
+    scanned = const TRACE_SCAN,
+    secondaries = sym SECONDARIES,
+    max_cpus = const MAX_CPUS,
 );
 
 const _: () = assert!(HYP_VA >> 30 == 511, "the boot code puts the image under the last root entry");

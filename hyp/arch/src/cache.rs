@@ -10,6 +10,12 @@ fn line_size() -> usize {
     4 << ((ctr >> 16) & 0xf)
 }
 
+/// Cleans and invalidates the line of `address`, which EL2 has mapped, to the point of coherency.
+pub(crate) fn clean_and_invalidate(address: u64) {
+    // SAFETY: this keeps the contents of memory as this CPU sees them.
+    unsafe { asm!("dc civac, {}", "dsb sy", in(reg) address, options(nostack, preserves_flags)) };
+}
+
 /// Cleans and invalidates `bytes` to the point of coherency: no line of them is in a cache after this.
 ///
 /// Before EL2 stores into a partition's memory through its window, which is Non-cacheable: a line that the firmware or the

@@ -25,3 +25,4 @@ pub mod percpu;
 mod sysreg;
 pub mod uart;
 pub mod vectors;
+pub mod watchdog;

@@ -43,6 +43,14 @@ static PER_CPU: All = All([const {
     }
 }; MAX_CPUS]);
 
+static TAKEN: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
+
+/// Whether CPU number `cpu` has its data.
+#[must_use]
+pub fn is_installed(cpu: usize) -> bool {
+    TAKEN.get(cpu).is_some_and(|taken| taken.load(Ordering::Relaxed))
+}
+
 /// Affinity of the CPU that calls, as a device tree's `reg` has it.
 #[must_use]
 pub fn mpidr() -> u64 {
@@ -51,7 +59,6 @@ pub fn mpidr() -> u64 {
 
 /// Gives the CPU that calls its data, as CPU number `cpu`, below [`MAX_CPUS`] and no other CPU's.
 pub fn install(cpu: usize) {
-    static TAKEN: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
     assert!(!TAKEN[cpu].swap(true, Ordering::Relaxed));
     let data = &PER_CPU.0[cpu];
     data.cpu.set(cpu);

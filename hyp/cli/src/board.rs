@@ -251,7 +251,7 @@ fn firmware_tree(file: &str, lacks: &[&str]) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The tree with the nodes at these paths disabled.
+/// The tree with the nodes at these paths disabled, and the PL011 as console.
 fn without(blob: &[u8], paths: &[&str]) -> Result<Vec<u8>> {
     let tree = Fdt::new(blob).map_err(|error| anyhow::anyhow!("not a device tree: {error}"))?;
     let mut tree = DeviceTree::from_fdt(&tree);
@@ -260,6 +260,10 @@ fn without(blob: &[u8], paths: &[&str]) -> Result<Vec<u8>> {
         if let Some(node) = tree.find_node_mut(path) {
             node.add_property(DeviceTreeProperty::new_unchecked("status", "disabled"));
         }
+    }
+    // As with `dtoverlay=disable-bt`: the PL011 is on the header's pins, and the console. Its model is QEMU's first serial line.
+    if let Some(chosen) = tree.find_node_mut("/chosen") {
+        chosen.add_property(DeviceTreeProperty::new_unchecked("stdout-path", "serial0:115200n8"));
     }
     Ok(tree.to_dtb())
 }

@@ -192,7 +192,7 @@ pub fn check(recipe: &Recipe, parts: &Parts, hypervisor: &Hypervisor) -> Result<
         Reservation { region: occupied.tree, holder: "the firmware's tree" },
     ]);
     let payload = |name: &str| parts.files.get(name).map(Vec::as_slice);
-    match manifest::check(&tree, &platform, &board, &payload) {
+    match manifest::check(&tree, &mut platform, &board, &payload) {
         Ok(plan) => Ok(describe(&plan)),
         Err(findings) => {
             let mut faults: Vec<_> = findings.iter().map(ToString::to_string).collect();

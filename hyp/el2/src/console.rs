@@ -8,18 +8,19 @@ use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use bulkhead_arch::mmu::Mmio;
-use bulkhead_arch::uart::Pl011;
+use bulkhead_arch::uart::Uart;
 use bulkhead_policy::console::{FOCUS_NEXT, Tag, defuse};
+use bulkhead_policy::platform::UartModel;
 use heapless::Deque;
 use spin::{Mutex, Once};
 
 use crate::system::{Partition, System, system};
 
-/// Bytes sent or taken in one go: at least the depth of a PL011's FIFO, so that the transmit interrupt follows.
+/// Bytes sent or taken in one go: at least the depth of a port's FIFO, so that the transmit interrupt follows.
 const BURST: usize = 32;
 
 struct Console {
-    uart: Pl011,
+    uart: Uart,
     /// Whose bytes the host takes what comes next for.
     source: Option<usize>,
     /// The last byte of a source that was sent.
@@ -31,8 +32,8 @@ struct Console {
 }
 
 static CONSOLE: Once<Mutex<Console>> = Once::new();
-/// The same registers for the last message of a machine that stops.
-static REGISTERS: Once<Mmio> = Once::new();
+/// The same port for the last message of a machine that stops.
+static LAST: Mutex<Option<(UartModel, Mmio)>> = Mutex::new(None);
 /// The hypervisor's own lines.
 static LOG: Mutex<Deque<u8, 4096>> = Mutex::new(Deque::new());
 /// Somebody found the console locked and has bytes to send.
@@ -42,18 +43,18 @@ static GIVEN_AWAY: AtomicBool = AtomicBool::new(false);
 /// The partition that gets what is typed.
 static FOCUS: AtomicUsize = AtomicUsize::new(usize::MAX);
 
-/// Makes the PL011 at `registers` the console.
-pub fn init(registers: Mmio) {
-    REGISTERS.call_once(|| registers);
-    CONSOLE.call_once(|| {
-        Mutex::new(Console {
-            uart: Pl011::new(registers),
-            source: None,
-            last: b'\n',
-            typed: Deque::new(),
-            out: Deque::new(),
-        })
-    });
+/// Makes the port at `registers` the console, after what has been printed so far.
+pub fn init(model: UartModel, registers: Mmio) {
+    flush();
+    *LAST.lock() = Some((model, registers));
+    let new = || Console {
+        uart: Uart::new(model, registers),
+        source: None,
+        last: b'\n',
+        typed: Deque::new(),
+        out: Deque::new(),
+    };
+    *CONSOLE.call_once(|| Mutex::new(new())).lock() = new();
 }
 
 /// Prints a line of the hypervisor's.
@@ -92,7 +93,7 @@ pub fn flush() {
 
 /// Prints at once, whoever holds what lock: this machine stops.
 pub fn print_last(text: fmt::Arguments<'_>) {
-    struct Last(Pl011);
+    struct Last(Uart);
     impl Write for Last {
         fn write_str(&mut self, text: &str) -> fmt::Result {
             for byte in text.bytes() {
@@ -104,8 +105,9 @@ pub fn print_last(text: fmt::Arguments<'_>) {
             Ok(())
         }
     }
-    if let Some(&registers) = REGISTERS.get() {
-        let mut last = Last(Pl011::new(registers));
+    let last = LAST.try_lock().and_then(|last| *last);
+    if let Some((model, registers)) = last {
+        let mut last = Last(Uart::new(model, registers));
         let _ = write!(last, "{}{text}", Tag(0));
     }
 }

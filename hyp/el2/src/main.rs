@@ -1,6 +1,6 @@
 //! The hypervisor image: the story of a boot, from the firmware's tree to the first guest.
 //!
-//! The only `unsafe` here is that of naming three functions which the assembly calls.
+//! The only `unsafe` here is that of naming what the assembly uses.
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "the assembly finds its entry points by unmangled names")]
@@ -15,41 +15,74 @@ mod system;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
+use bulkhead_arch::boot::{self, EarlyUart};
 use bulkhead_arch::mmu::{self, Mmio};
-use bulkhead_arch::{boot, gic, guest, percpu};
+use bulkhead_arch::uart::Trace;
+use bulkhead_arch::{gic, guest, percpu};
 use bulkhead_boards::BOARDS;
 use bulkhead_policy::addr::{Pa, Region};
 use bulkhead_policy::bundle::Bundle;
 use bulkhead_policy::manifest;
 use bulkhead_policy::plan::{MAX_CPUS, Plan};
-use bulkhead_policy::platform::{Conduit, EnableMethod, Gic, Platform, Reservation};
+use bulkhead_policy::platform::{Gic, Platform, Reservation, Uart, UartModel};
 use bulkhead_policy::tree::Tree;
 use bulkhead_policy::vcpu::Registers;
 
 use crate::system::{System, system};
 
+/// CPUs may start to run partitions.
+static ALL_ARRIVED: AtomicBool = AtomicBool::new(false);
+
 /// What this hypervisor calls itself.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The first Rust that runs: MMU on, at the fixed VA, on the boot CPU. `tree` is what the loader passed in x0, `image` where the
-/// image was loaded.
+/// Where the trace of a boot can go before the tree is understood.
 #[unsafe(no_mangle)]
-extern "C" fn boot_main(tree: u64, image: u64) -> ! {
+static EARLY_UARTS: [EarlyUart; BOARDS.len() + 1] = early_uarts();
+
+const fn early_uarts() -> [EarlyUart; BOARDS.len() + 1] {
+    let mut list = [EarlyUart { compatible: [0; 16], data_register: 0 }; BOARDS.len() + 1];
+    let (mut board, mut count) = (0, 0);
+    while board < BOARDS.len() {
+        if let Some(data_register) = BOARDS[board].early_pl011
+            && let Some(compatible) = BOARDS[board].compatible.as_bytes().first_chunk()
+        {
+            list[count] = EarlyUart { compatible: *compatible, data_register };
+            count += 1;
+        }
+        board += 1;
+    }
+    list
+}
+
+/// The first Rust that runs: MMU on, at the fixed VA, on the boot CPU. `tree` is what the loader passed in x0, `image` where the
+/// image was loaded, `early_uart` where the trace goes.
+#[unsafe(no_mangle)]
+extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
     boot::init();
+    let trace = Trace::new(early_uart);
+    trace.step(b'l');
     let Some(firmware) = boot::map_tree(tree) else { bulkhead_arch::firmware::halt() };
+    trace.step(b'k');
     let Ok(board) = Tree::new(firmware) else { bulkhead_arch::firmware::halt() };
+    trace.step(b'h');
     let board: &'static Tree<'static> = Box::leak(Box::new(board));
-    let mut platform = match Platform::from_tree(board, &BOARDS) {
+    let platform = Platform::from_tree(board, &BOARDS);
+    trace.step(b'e');
+    let uart = platform.as_ref().ok().and_then(|platform| platform.uart);
+    let port = uart.and_then(map_port).or(trace.port());
+    trace.step(b'a');
+    if let Some((model, registers)) = port {
+        console::init(model, registers);
+    }
+    b"d\r\n".iter().for_each(|&character| trace.step(character));
+    let mut platform = match platform {
         Ok(platform) => platform,
         Err(error) => refuse(None, &[&format_args!("the firmware's tree: {error}")]),
     };
-    let conduit = platform.psci;
-    if let Some(registers) = platform.uart.and_then(|uart| Mmio::map(uart.registers)) {
-        console::init(registers);
-    }
-    let name = platform.board.map_or("an unknown board, as its device tree says", |board| board.title);
-    println!("bulkhead {VERSION} on {name}");
+    print_banner(&platform);
     let hypervisor = Region::new(Pa::new(image), bulkhead_arch::layout::FOOTPRINT);
     let tree_region = Region::new(Pa::new(tree), firmware.len() as u64);
     let initrd = initrd(board);
@@ -60,22 +93,22 @@ extern "C" fn boot_main(tree: u64, image: u64) -> ! {
             platform.reserved.push(Reservation { region, holder });
         }
     }
-    let platform: &'static Platform<'static> = Box::leak(Box::new(platform));
     let Some(bundle) = initrd.and_then(mmu::map_firmware_data) else {
         refuse(
-            conduit,
+            Some(&platform),
             &[&"/chosen: there is no bundle; hand it over as the initrd (linux,initrd-start, -end)"],
         )
     };
     let bundle = match Bundle::new(bundle) {
         Ok(bundle) => bundle,
-        Err(error) => refuse(conduit, &[&format_args!("the bundle: {error}")]),
+        Err(error) => refuse(Some(&platform), &[&format_args!("the bundle: {error}")]),
     };
-    let plan = plan(board, platform, bundle);
+    let plan = plan(board, &mut platform, bundle);
+    let platform: &'static Platform<'static> = Box::leak(Box::new(platform));
     let cpu = bring_up_interrupts(platform);
     let system = match System::build(board, platform, bundle, plan) {
         Ok(system) => system,
-        Err(error) => refuse(conduit, &[&error]),
+        Err(error) => refuse(Some(platform), &[&error]),
     };
     for (partition, number) in plan.partitions.iter().zip(1..) {
         let size: u64 = partition.memory.iter().map(|memory| memory.size).sum();
@@ -106,6 +139,9 @@ extern "C" fn secondary_main(cpu: usize) -> ! {
     match system() {
         Some(system) => {
             gic::init_cpu(cpu, system.platform.maintenance);
+            while !ALL_ARRIVED.load(Ordering::Acquire) {
+                core::hint::spin_loop();
+            }
             run::run(system, cpu)
         }
         None => bulkhead_arch::firmware::halt(),
@@ -127,6 +163,17 @@ extern "C" fn handle_serror() {
     run::guest_serror();
 }
 
+/// What can be known of this boot from its first line.
+fn print_banner(platform: &Platform<'_>) {
+    let name = platform.board.map_or("an unknown board, as its device tree says", |board| board.title);
+    println!("bulkhead {VERSION} on {name}");
+}
+
+/// Maps the registers of a serial port.
+fn map_port(uart: Uart<'_>) -> Option<(UartModel, Mmio)> {
+    Some((uart.model, Mmio::map(uart.registers)?))
+}
+
 /// Numbers with spaces between.
 struct List<'a>(&'a [usize]);
 
@@ -141,12 +188,12 @@ impl core::fmt::Display for List<'_> {
 }
 
 /// Says why nothing runs, and turns the machine off.
-fn refuse(conduit: Option<Conduit>, errors: &[&dyn core::fmt::Display]) -> ! {
+fn refuse(platform: Option<&Platform<'_>>, errors: &[&dyn core::fmt::Display]) -> ! {
     for error in errors {
         println!("bulkhead: error: {error}");
     }
     println!("bulkhead: no partition was started");
-    run::power_off(conduit)
+    run::power_off(platform)
 }
 
 /// Where the loader put the initrd: `linux,initrd-start` and `-end` of `/chosen`, 32 or 64 bits each.
@@ -163,73 +210,93 @@ fn initrd(board: &Tree<'_>) -> Option<Region<Pa>> {
 /// The checked manifest of the bundle.
 fn plan(
     board: &'static Tree<'static>,
-    platform: &'static Platform<'static>,
+    platform: &mut Platform<'static>,
     bundle: Bundle<'static>,
 ) -> &'static Plan<'static> {
-    let conduit = platform.psci;
     let Some(blob) = bundle.find("manifest.dtb") else {
-        refuse(conduit, &[&"the bundle has no manifest.dtb"]);
+        refuse(Some(platform), &[&"the bundle has no manifest.dtb"]);
     };
     let manifest = match Tree::new(blob) {
         Ok(tree) => Box::leak(Box::new(tree)),
-        Err(error) => refuse(conduit, &[&format_args!("manifest.dtb: {error}")]),
+        Err(error) => refuse(Some(platform), &[&format_args!("manifest.dtb: {error}")]),
     };
-    match manifest::check(manifest, platform, board, &|name| bundle.find(name)) {
+    let firmwares = platform.uart;
+    let plan = manifest::check(manifest, platform, board, &|name| bundle.find(name));
+    if let Some(uart) = platform.uart.filter(|uart| firmwares != Some(*uart))
+        && let Some((model, registers)) = map_port(uart)
+    {
+        println!("the console goes on at {}", uart.path);
+        console::init(model, registers);
+        print_banner(platform);
+    }
+    match plan {
         Ok(plan) => Box::leak(Box::new(plan)),
         Err(findings) => {
             let errors: Vec<&dyn core::fmt::Display> = findings.iter().map(|finding| finding as _).collect();
-            refuse(conduit, &errors)
+            refuse(Some(platform), &errors)
         }
     }
 }
 
 /// Maps the GIC, makes every CPU's redistributor known, brings up the interface of the CPU that boots, and returns its number.
 fn bring_up_interrupts(platform: &Platform<'_>) -> usize {
-    let conduit = platform.psci;
     let (distributor, redistributors): (_, &[_]) = match &platform.gic {
         Gic::V3 { distributor, redistributors } => (distributor, redistributors),
         Gic::V2 { distributor, .. } => (distributor, &[]),
     };
     if !redistributors.is_empty() && !guest::has_gic_system_registers() {
-        refuse(conduit, &[&format_args!("{}: the CPU has no system registers for it", platform.gic_path)]);
+        refuse(
+            Some(platform),
+            &[&format_args!("{}: the CPU has no system registers for it", platform.gic_path)],
+        );
     }
     let Some(registers) = Mmio::map(*distributor) else {
-        refuse(conduit, &[&"the distributor cannot be mapped"]);
+        refuse(Some(platform), &[&"the distributor cannot be mapped"]);
     };
     if let Gic::V2 { hypervisor_interface, .. } = platform.gic {
         let cpu_interface = platform.gic.adjacent_cpu_interface().and_then(Mmio::map);
         let Some((cpu_interface, hypervisor_interface)) = cpu_interface.zip(Mmio::map(hypervisor_interface))
         else {
-            refuse(conduit, &[&"the GIC's CPU interfaces cannot be mapped"]);
+            refuse(Some(platform), &[&"the GIC's CPU interfaces cannot be mapped"]);
         };
         gic::find_interface(registers, cpu_interface, hypervisor_interface);
     }
     gic::init_distributor(registers);
     let own = percpu::mpidr();
     let Some(cpu) = platform.cpus.iter().take(MAX_CPUS).position(|cpu| cpu.mpidr == own) else {
-        refuse(conduit, &[&format_args!("/cpus: the boot CPU, {own:#x}, is missing")]);
+        refuse(Some(platform), &[&format_args!("/cpus: the boot CPU, {own:#x}, is missing")]);
     };
     percpu::install(cpu);
     let mpidrs = platform.cpus.iter().take(MAX_CPUS).map(|cpu| cpu.mpidr);
     if !redistributors.iter().all(|&region| gic::find_redistributors(region, mpidrs.clone())) {
-        refuse(conduit, &[&"the redistributors cannot be mapped"]);
+        refuse(Some(platform), &[&"the redistributors cannot be mapped"]);
     }
     gic::init_cpu(cpu, platform.maintenance);
     cpu
 }
 
-/// Starts the CPUs that partitions own.
+/// Starts the CPUs that partitions own, and waits until they are here: a partition runs with all of its CPUs or not at all.
 fn start_secondaries(system: &System, boot_cpu: usize) {
-    for (number, cpu) in system.platform.cpus.iter().enumerate().take(MAX_CPUS) {
-        if number == boot_cpu || system.role(number).is_none() {
+    let cpus = system.platform.cpus.iter().enumerate().take(MAX_CPUS);
+    let owned = cpus.filter(|&(number, _)| number != boot_cpu && system.role(number).is_some());
+    // All before the first: where CPUs share a release address, all come at once.
+    let prepared = owned.clone().all(|(number, cpu)| boot::prepare_secondary(number, cpu.mpidr));
+    for (_, cpu) in owned.clone().filter(|_| prepared) {
+        let started =
+            cpu.enable_method.map(|method| boot::start_secondary(method, system.platform.psci, cpu.mpidr));
+        // One that was refused does not arrive.
+        let _ = started;
+    }
+    let deadline = boot::in_a_second();
+    for (number, _) in owned {
+        if boot::has_arrived(number, deadline) {
             continue;
         }
-        let started = match (cpu.enable_method, system.platform.psci) {
-            (Some(EnableMethod::Psci), Some(conduit)) => boot::start_secondary(conduit, number, cpu.mpidr),
-            _ => false,
-        };
-        if !started {
-            println!("bulkhead: error: CPU {number} does not start");
+        if let Some((partition, _)) = system.role(number) {
+            println!("partition {}: not started: CPU {number} does not start", partition.plan.name);
+            partition.lifecycle.lock().refused();
         }
     }
+    ALL_ARRIVED.store(true, Ordering::Release);
+    run::off_if_last(system);
 }

@@ -3,14 +3,15 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use bulkhead_arch::gic::Acknowledged;
-use bulkhead_arch::mmu::Window;
+use bulkhead_arch::mmu::{Mmio, Window};
 use bulkhead_arch::percpu::PerCpu;
-use bulkhead_arch::{barrier, fault, firmware, gic, guest};
+use bulkhead_arch::{barrier, fault, firmware, gic, guest, watchdog};
+use bulkhead_board::power::PowerModel;
 use bulkhead_policy::addr::Ipa;
 use bulkhead_policy::dispatch::{Action, Direction, EmulatedDevices, Leave, dispatch};
 use bulkhead_policy::irq::IntId;
 use bulkhead_policy::lifecycle::{Lifecycle, Next, Parked};
-use bulkhead_policy::platform::Conduit;
+use bulkhead_policy::platform::Platform;
 use bulkhead_policy::vcpu::{Exception, Registers};
 use bulkhead_policy::vgic::Vgic;
 
@@ -83,7 +84,7 @@ fn run_vcpu(system: &System, partition: &Partition, vcpu: usize, entry: Ipa, con
 }
 
 /// Turns the machine off if no partition is left.
-fn off_if_last(system: &System) {
+pub fn off_if_last(system: &System) {
     static LAST: AtomicBool = AtomicBool::new(false);
     if system.all_off() && !LAST.swap(true, Ordering::Relaxed) {
         for partition in system.partitions {
@@ -96,15 +97,21 @@ fn off_if_last(system: &System) {
             }
         }
         println!("bulkhead: all partitions are off");
-        power_off(system.platform.psci);
+        power_off(Some(system.platform));
     }
 }
 
-/// Turns the machine off as far as its firmware can.
-pub fn power_off(conduit: Option<Conduit>) -> ! {
+/// Turns the machine off, by its firmware or by the board's own means, as far as it has either.
+pub fn power_off(platform: Option<&Platform<'_>>) -> ! {
     console::flush();
-    if let Some(conduit) = conduit {
+    if let Some(conduit) = platform.and_then(|platform| platform.psci) {
         firmware::system_off(conduit);
+    }
+    let power = platform.and_then(|platform| platform.power);
+    if let Some((PowerModel::Bcm2835Pm, registers)) = power
+        && let Some(registers) = Mmio::map(registers)
+    {
+        watchdog::power_off(&registers);
     }
     firmware::halt()
 }

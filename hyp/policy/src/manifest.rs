@@ -13,7 +13,7 @@ use crate::irq::IntId;
 use crate::plan::{
     MAX_CPUS, MAX_PARTITIONS, MAX_VCPUS, MemoryWindow, OsType, PartitionPlan, Plan, VirtualUart,
 };
-use crate::platform::{EnableMethod, Gic, Platform};
+use crate::platform::{self, EnableMethod, Gic, Platform};
 use crate::stage2::IPA_BITS;
 use crate::tree::{Node, Property, Tree};
 
@@ -93,23 +93,26 @@ impl fmt::Display for Finding {
 
 /// Checks a manifest against the machine and lays out every partition.
 ///
-/// `board` is the tree that `platform` was made from; `payload` finds a file of the bundle by its name.
+/// `board` is the tree that `platform` was made from; `payload` finds a file of the bundle by its name. The hypervisor's console,
+/// [`Platform::uart`], becomes the one that the manifest names.
 ///
 /// # Errors
 ///
 /// Returns every fault that was found; never an empty list.
 pub fn check<'a>(
     manifest: &'a Tree<'a>,
-    platform: &Platform<'_>,
+    platform: &mut Platform<'a>,
     board: &'a Tree<'a>,
     payload: &dyn Fn(&str) -> Option<&'a [u8]>,
 ) -> Result<Plan<'a>, Vec<Finding>> {
     let mut findings = Findings::default();
+    choose_console(manifest.root(), platform, board, &mut findings);
+    let platform = &*platform;
     let mut drafts = drafts(manifest, platform, &mut findings);
     check_cpus(&drafts, platform, &mut findings);
     place_memory(&mut drafts, platform, &mut findings);
     let accesses = devices::check(&drafts, platform, board, &mut findings);
-    check_consoles(&drafts, &accesses, platform, &mut findings);
+    check_consoles(manifest.root(), &drafts, &accesses, platform, &mut findings);
     let mut plan = Plan { partitions: Vec::with_capacity(drafts.len()) };
     for (draft, access) in drafts.iter().zip(accesses) {
         check_addresses(draft, &access, platform, &mut findings);
@@ -206,7 +209,7 @@ fn drafts<'a>(manifest: &'a Tree<'a>, platform: &Platform<'_>, findings: &mut Fi
     if root.property("compatible").and_then(Property::string) != Some(COMPATIBLE) {
         findings.push(root, text!("this is no manifest: its compatible must be \"{COMPATIBLE}\""));
     }
-    known_properties(root, &["compatible"], findings);
+    known_properties(root, &["compatible", "console"], findings);
     let mut partitions = None;
     for child in root.children() {
         match child.name() {
@@ -405,7 +408,7 @@ fn draft_console(reader: &mut Reader<'_, '_>, platform: &Platform<'_>) -> Option
         }
     }
     console?;
-    let uart = platform.uart;
+    let uart = platform.pl011;
     let address = address.or(uart.map(|uart| uart.registers.start().raw()));
     if address.is_none() && node.property("console-address").is_none() {
         reader.findings.push(node, "the board has no PL011 to imitate; give console-address");
@@ -512,19 +515,47 @@ fn place_memory(drafts: &mut [Draft<'_>], platform: &Platform<'_>, findings: &mu
 }
 
 /// The real PL011 stays with the hypervisor as long as it carries the bytes of emulated ones.
+/// Makes the serial port that `console` of the manifest's root names the hypervisor's.
+fn choose_console<'a>(
+    root: Node<'a>,
+    platform: &mut Platform<'a>,
+    board: &'a Tree<'a>,
+    findings: &mut Findings,
+) {
+    let name = Reader { node: root, findings }.string("console");
+    let Some(name) = name else { return };
+    let Some(node) = board.find(name) else {
+        return findings.push(root, devices::unknown("console", name, board, findings.wants_more()));
+    };
+    match platform::uart(node) {
+        Some(uart) => platform.uart = Some(uart),
+        None => {
+            let path = node.path();
+            let reason = if node.is_enabled() {
+                "is no serial port that the hypervisor knows; it knows arm,pl011 and brcm,bcm2835-aux-uart"
+            } else {
+                "is disabled on this board"
+            };
+            findings.push(root, text!("console is {path}, which {reason}"));
+        }
+    }
+}
+
 fn check_consoles(
+    root: Node<'_>,
     drafts: &[Draft<'_>],
     accesses: &[Access<'_>],
     platform: &Platform<'_>,
     findings: &mut Findings,
 ) {
-    let emulated = drafts.iter().find(|draft| draft.node.property("console").is_some());
-    let (Some(emulated), Some(uart)) = (emulated, platform.uart) else { return };
+    let emulated = drafts.iter().map(|draft| draft.node).find(|node| node.property("console").is_some());
+    let chosen = root.property("console").map(|_| root);
+    let (Some(keeper), Some(uart)) = (chosen.or(emulated), platform.uart) else { return };
     for (draft, access) in drafts.iter().zip(accesses) {
         if access.nodes.iter().any(|node| node.path() == uart.path) {
-            let (path, other) = (uart.path, emulated.node.path());
+            let (path, keeper) = (uart.path, keeper.path());
             let message = text!(
-                "{path} carries the emulated console of {other}, so the hypervisor keeps it; \
+                "{path} carries the console of {keeper}, so the hypervisor keeps it; \
                  take it out of access and give console = \"pl011\" instead"
             );
             findings.push(draft.node, message);

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use bulkhead_board::Board;
+use bulkhead_board::power::PowerModel;
 
 use crate::addr::{Ipa, PAGE_SIZE, Pa, Region};
 use crate::irq::IntId;
@@ -148,6 +149,8 @@ pub struct Uart<'a> {
 pub enum UartModel {
     /// Arm PrimeCell PL011 (DDI 0183).
     Pl011,
+    /// The mini-UART of the BCM2835 and its successors (BCM2711 ARM Peripherals, chapter 2).
+    MiniUart,
 }
 
 /// Memory that no partition may get, and why.
@@ -182,10 +185,14 @@ pub struct Platform<'a> {
     pub physical_timer: IntId,
     /// The PMU's overflow interrupt where it is a PPI.
     pub pmu: Option<IntId>,
-    /// The serial port named by `/chosen/stdout-path`, or else the first known one.
+    /// The serial port named by `/chosen/stdout-path`, or else the first known one that nothing is wired to.
     pub uart: Option<Uart<'a>>,
+    /// The PL011 whose place emulated ones take: [`Platform::uart`] or else the first one.
+    pub pl011: Option<Uart<'a>>,
     /// How PSCI firmware is called, where there is any.
     pub psci: Option<Conduit>,
+    /// Registers of what turns the machine off where no PSCI firmware does.
+    pub power: Option<(PowerModel, Region<Pa>)>,
 }
 
 /// What the firmware's tree lacks.
@@ -219,7 +226,7 @@ struct Found<'a> {
     timer: Option<Node<'a>>,
     pmu: Option<Node<'a>>,
     psci: Option<Node<'a>>,
-    uart: Option<Node<'a>>,
+    pl011: Option<Node<'a>>,
 }
 
 impl<'a> Found<'a> {
@@ -240,7 +247,7 @@ impl<'a> Found<'a> {
                     b"arm,armv8-timer" => &mut found.timer,
                     name if is_pmu(name) => &mut found.pmu,
                     b"arm,psci-0.2" | b"arm,psci-1.0" => &mut found.psci,
-                    b"arm,pl011" if node.is_enabled() => &mut found.uart,
+                    b"arm,pl011" if node.is_enabled() => &mut found.pl011,
                     _ => continue,
                 };
                 slot.get_or_insert(node);
@@ -298,19 +305,32 @@ impl<'a> Platform<'a> {
         if cpus.is_empty() {
             return Err(missing("there is no CPU node"));
         }
+        let in_pen = |cpu: &PlatformCpu| matches!(cpu.enable_method, Some(EnableMethod::SpinTable { .. }));
+        let board = Board::find(boards, tree.root().compatible());
+        let power = board.and_then(|board| board.power).and_then(|power| {
+            let node = tree.nodes().find(|node| node.is_compatible(power.compatible))?;
+            Some((power.model, node.reg().next()??))
+        });
+        let stdout = tree.stdout().and_then(uart);
         Ok(Self {
-            board: Board::find(boards, tree.root().compatible()),
+            board,
             reserved: reserved(tree, &ram, &cpus)?,
             ram,
-            cpus,
             gic,
             gic_path: gic_node.path(),
             maintenance,
             virtual_timer: timer_ppi(2, "its third interrupt, the virtual timer's, is no PPI")?,
             physical_timer: timer_ppi(1, "its second interrupt, the physical timer's, is no PPI")?,
             pmu: found.pmu.and_then(|node| ppi(node, 0)),
-            uart: tree.stdout().and_then(uart).or_else(|| found.uart.and_then(uart)),
-            psci: found.psci.and_then(conduit),
+            uart: stdout
+                .or_else(|| tree.nodes().filter(|node| node.children().next().is_none()).find_map(uart)),
+            pl011: stdout
+                .filter(|uart| uart.model == UartModel::Pl011)
+                .or_else(|| found.pl011.and_then(uart)),
+            // Where CPUs wait in a pen nobody answers a call, whatever a psci node says: an SMC could lose the CPU.
+            psci: found.psci.filter(|_| !cpus.iter().any(in_pen)).and_then(conduit),
+            power,
+            cpus,
         })
     }
 }
@@ -429,13 +449,19 @@ fn gic(node: Node<'_>, v3: bool) -> Result<Gic, PlatformError<'_>> {
     Ok(Gic::V3 { distributor, redistributors })
 }
 
-fn uart(node: Node<'_>) -> Option<Uart<'_>> {
-    if !node.is_compatible("arm,pl011") {
+/// `node` as a serial port, if it is one that is known and enabled.
+pub(crate) fn uart(node: Node<'_>) -> Option<Uart<'_>> {
+    let model = node.compatible().find_map(|name| match name {
+        b"arm,pl011" => Some(UartModel::Pl011),
+        b"brcm,bcm2835-aux-uart" => Some(UartModel::MiniUart),
+        _ => None,
+    })?;
+    if !node.is_enabled() {
         return None;
     }
     let intid = node.interrupts().next().flatten().and_then(|(_, cells)| match cells.gic()? {
         GicInterrupt::Spi(number, _) => IntId::spi(number),
         GicInterrupt::Ppi(..) => None,
     });
-    Some(Uart { path: node.path(), model: UartModel::Pl011, registers: node.reg().next()??, intid })
+    Some(Uart { path: node.path(), model, registers: node.reg().next()??, intid })
 }

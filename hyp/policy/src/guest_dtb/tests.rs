@@ -13,9 +13,9 @@ use crate::plan::Plan;
 /// The guests' trees of the demo, or of a manifest.
 fn guests(board: &[u8], manifest: &[u8]) -> Vec<&'static Tree<'static>> {
     let board = tests::tree(board);
-    let platform = tests::platform(board);
+    let mut platform = tests::platform(board);
     let plan: Plan<'static> =
-        crate::manifest::check(tests::tree(manifest), &platform, board, &tests::payload).expect("a plan");
+        crate::manifest::check(tests::tree(manifest), &mut platform, board, &tests::payload).expect("a plan");
     let mut out = vec![0xa5; crate::manifest::DTB_SPACE as usize];
     plan.partitions
         .iter()
@@ -144,8 +144,8 @@ fn too_little_space_is_an_error() {
 fn dtc_has_nothing_to_say() {
     for (board, manifest) in [(VIRT, tests::demo()), (VIRT_V2, tests::demo())] {
         let board = tests::tree(board);
-        let platform = tests::platform(board);
-        let plan = crate::manifest::check(tests::tree(&manifest), &platform, board, &tests::payload);
+        let mut platform = tests::platform(board);
+        let plan = crate::manifest::check(tests::tree(&manifest), &mut platform, board, &tests::payload);
         for partition in plan.expect("a plan").partitions {
             let mut out = vec![0; 64 << 10];
             let size = generate(&mut out, board, &platform, &partition, "1").expect("space enough");

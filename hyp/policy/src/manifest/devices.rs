@@ -90,7 +90,7 @@ struct Claim<'d, 'a> {
     node: Node<'a>,
 }
 
-fn unknown(property: &str, name: &str, board: &Tree<'_>, offered: bool) -> String {
+pub(super) fn unknown(property: &str, name: &str, board: &Tree<'_>, offered: bool) -> String {
     let offer = match name.starts_with('/') {
         _ if !offered => String::new(),
         true => names::offer(name, board.nodes().map(Node::path)),

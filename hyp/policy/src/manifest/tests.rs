@@ -140,7 +140,7 @@ pub(crate) fn demo() -> Vec<u8> {
 }
 
 pub(crate) fn demo_plan(board: &'static Tree<'static>) -> Plan<'static> {
-    check(tree(&demo()), &platform(board), board, &payload).expect("a valid manifest")
+    check(tree(&demo()), &mut platform(board), board, &payload).expect("a valid manifest")
 }
 
 fn directory() -> PathBuf {
@@ -198,7 +198,7 @@ fn every_fixture_is_found_out() {
         let expected = remarks(&source, "expect");
         let board = remarks(&source, "board").first().copied().unwrap_or("qemu-virt-gicv3");
         let board = boards[board];
-        let findings = match check(tree(&compile(&path)), &platform(board), board, &payload) {
+        let findings = match check(tree(&compile(&path)), &mut platform(board), board, &payload) {
             Ok(_) => vec![],
             Err(findings) => findings,
         };
@@ -273,7 +273,7 @@ fn unprotected_dma_is_told() {
             ("unprotected-dma", Text(devices)),
         ],
     )]);
-    let plan = check(tree(&blob), &platform(board), board, &payload).expect("a valid manifest");
+    let plan = check(tree(&blob), &mut platform(board), board, &payload).expect("a valid manifest");
     sound(&plan, &platform(board));
     let risks: Vec<_> = plan.partitions[0].unprotected.iter().map(ToString::to_string).collect();
     let tail = ", that of the hypervisor and of other partitions too: no SMMU confines it";
@@ -356,7 +356,7 @@ fn large_memory_gets_large_blocks() {
             ("kernel", Text("bare.bin")),
         ],
     )]);
-    let plan = check(tree(&blob), &platform(board), board, &payload).expect("a valid manifest");
+    let plan = check(tree(&blob), &mut platform(board), board, &payload).expect("a valid manifest");
     // 1 GiB on a 1 GiB boundary; the single page takes the first free one.
     assert_eq!(plan.partitions[0].memory[0].pa, Pa::new(0x8000_0000));
     assert_eq!(plan.partitions[0].memory[1].pa, Pa::new(0x4020_0000));
@@ -377,7 +377,7 @@ fn findings_do_not_pile_up() {
         names.iter().map(|name| (name.as_str(), [].as_slice())).collect();
     let board = tree(VIRT);
     let findings =
-        check(tree(&manifest(&partitions)), &platform(board), board, &payload).expect_err("faults");
+        check(tree(&manifest(&partitions)), &mut platform(board), board, &payload).expect_err("faults");
     assert_eq!(findings.len(), MAX_FINDINGS + 1);
     assert_eq!(findings[MAX_FINDINGS].to_string(), "/: 65 more findings are not listed");
 }
@@ -424,9 +424,9 @@ impl Random {
 /// Whatever the two trees hold: an error or a sound plan, never a panic.
 fn survive(board: &[u8], manifest: &[u8]) -> (bool, bool) {
     let (Ok(board), Ok(manifest)) = (Tree::new(board), Tree::new(manifest)) else { return (false, false) };
-    let Ok(platform) = Platform::from_tree(&board, &BOARDS) else { return (true, false) };
+    let Ok(mut platform) = Platform::from_tree(&board, &BOARDS) else { return (true, false) };
     let payloads = |name: &str| payload(name);
-    let Ok(plan) = check(&manifest, &platform, &board, &payloads) else { return (true, false) };
+    let Ok(plan) = check(&manifest, &mut platform, &board, &payloads) else { return (true, false) };
     sound(&plan, &platform);
     let mut out = vec![0; DTB_SPACE as usize];
     for partition in &plan.partitions {

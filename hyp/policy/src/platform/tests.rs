@@ -4,6 +4,8 @@ use alloc::format;
 use alloc::string::ToString;
 use std::vec;
 
+use bulkhead_boards::BOARDS;
+
 use super::*;
 use crate::guest_dtb::writer::Writer;
 use crate::manifest::tests::{RPI4, RPI4_8G, SHARING, VIRT, VIRT_4G, VIRT_V2, tree};
@@ -228,4 +230,30 @@ fn a_cpu_interface_of_repeated_pages_is_found() {
         let frames: vec::Vec<_> = gic.guest_frames(2).map(|(name, region)| (name, region.size())).collect();
         assert_eq!(frames, [("GICD", 0x1000), ("GICC", 2 * stride)]);
     }
+}
+
+#[test]
+fn the_raspberry_pi_4_is_understood() {
+    let platform = Platform::from_tree(tree(RPI4), &BOARDS).expect("a complete board");
+    let uart = |uart: Option<Uart<'_>>| {
+        uart.map(|uart| (uart.model, uart.registers.start().raw(), uart.intid.map(IntId::raw)))
+    };
+    // What stdout-path names by an alias with options; Bluetooth is wired to the PL011, but guests imitate it.
+    assert_eq!(uart(platform.uart), Some((UartModel::MiniUart, 0xfe21_5040, Some(32 + 93))));
+    assert_eq!(uart(platform.pl011), Some((UartModel::Pl011, 0xfe20_1000, Some(32 + 121))));
+    assert_eq!(platform.power, Some((PowerModel::Bcm2835Pm, region(0xfe10_0000, 0x114))));
+    let releases =
+        [0xd8, 0xe0, 0xe8, 0xf0].map(|release| EnableMethod::SpinTable { release: Pa::new(release) });
+    assert!(platform.cpus.iter().map(|cpu| cpu.enable_method).eq(releases.map(Some)));
+    assert_eq!(platform.psci, None);
+
+    let edited = |from: &[u8], to: &[u8]| {
+        let mut blob = RPI4.to_vec();
+        let at = blob.windows(from.len()).position(|window| window == from).expect("what is to change");
+        blob[at..at + to.len()].copy_from_slice(to);
+        Platform::from_tree(tree(&blob), &BOARDS).expect("a complete board")
+    };
+    // Without stdout-path: the first port that nothing is wired to.
+    assert_eq!(edited(b"serial1:115200n8", b"serial9").uart, platform.uart);
+    assert_eq!(edited(b"serial1:115200n8", b"serial0").uart, platform.pl011);
 }
