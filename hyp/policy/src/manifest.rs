@@ -17,9 +17,13 @@ use crate::platform::{self, EnableMethod, Gic, Platform};
 use crate::stage2::IPA_BITS;
 use crate::tree::{Node, Property, Tree};
 
-/// `format!` in one place: expanded at every message it would be a large part of the image.
+/// A finding's message, put together only where [`Findings::push`] keeps it.
 macro_rules! text {
-    ($($arguments:tt)*) => { $crate::manifest::text(format_args!($($arguments)*)) };
+    ($($arguments:tt)*) => { format_args!($($arguments)*) };
+}
+/// `format!` in one place: expanded at every message it would be a large part of the image.
+macro_rules! string {
+    ($($arguments:tt)*) => { $crate::manifest::string(format_args!($($arguments)*)) };
 }
 
 mod devices;
@@ -72,7 +76,7 @@ const PROPERTIES: [&str; 14] = [
 ];
 
 #[inline(never)]
-fn text(arguments: fmt::Arguments<'_>) -> String {
+fn string(arguments: fmt::Arguments<'_>) -> String {
     alloc::fmt::format(arguments)
 }
 
@@ -129,9 +133,10 @@ struct Findings {
 }
 
 impl Findings {
-    fn push(&mut self, node: Node<'_>, message: impl ToString) {
+    #[inline(never)]
+    fn push(&mut self, node: Node<'_>, message: fmt::Arguments<'_>) {
         if self.list.len() < MAX_FINDINGS {
-            self.list.push(Finding { path: node.path().to_string(), message: message.to_string() });
+            self.list.push(Finding { path: node.path().to_string(), message: string(message) });
         } else {
             self.dropped = self.dropped.saturating_add(1);
         }
@@ -144,7 +149,7 @@ impl Findings {
 
     fn into_result(mut self, plan: Plan<'_>) -> Result<Plan<'_>, Vec<Finding>> {
         if self.dropped != 0 {
-            let message = text!("{} more findings are not listed", self.dropped);
+            let message = string!("{} more findings are not listed", self.dropped);
             self.list.push(Finding { path: "/".to_string(), message });
         }
         if self.list.is_empty() { Ok(plan) } else { Err(self.list) }
@@ -214,19 +219,19 @@ fn drafts<'a>(manifest: &'a Tree<'a>, platform: &Platform<'_>, findings: &mut Fi
     for child in root.children() {
         match child.name() {
             "partitions" if partitions.is_none() => partitions = Some(child),
-            "partitions" => findings.push(child, "there are two nodes of this name; make them one"),
+            "partitions" => findings.push(child, text!("there are two nodes of this name; make them one")),
             name => findings.push(child, text!("unknown node{}", names::offer(name, ["partitions"]))),
         }
     }
     let Some(partitions) = partitions else {
-        findings.push(root, "there is no node \"partitions\"");
+        findings.push(root, text!("there is no node \"partitions\""));
         return Vec::new();
     };
     known_properties(partitions, &[], findings);
     let mut drafts: Vec<Draft<'a>> = Vec::new();
     for node in partitions.children() {
         if drafts.iter().any(|other| other.node.name() == node.name()) {
-            findings.push(node, "there are two partitions of this name; rename one");
+            findings.push(node, text!("there are two partitions of this name; rename one"));
         } else if drafts.len() == MAX_PARTITIONS {
             findings.push(node, text!("a manifest holds at most {MAX_PARTITIONS} partitions"));
             break;
@@ -235,7 +240,7 @@ fn drafts<'a>(manifest: &'a Tree<'a>, platform: &Platform<'_>, findings: &mut Fi
         }
     }
     if drafts.is_empty() {
-        findings.push(partitions, "there is no partition; add a node for each");
+        findings.push(partitions, text!("there is no partition; add a node for each"));
     }
     drafts
 }
@@ -301,7 +306,7 @@ impl<'a> Reader<'a, '_> {
 fn draft<'a>(node: Node<'a>, platform: &Platform<'_>, findings: &mut Findings) -> Draft<'a> {
     known_properties(node, &PROPERTIES, findings);
     for child in node.children() {
-        findings.push(child, "unknown node: a partition has no nodes below it");
+        findings.push(child, text!("unknown node: a partition has no nodes below it"));
     }
     let mut reader = Reader { node, findings };
     reader.require("os,type", "\"linux\"");
@@ -345,7 +350,7 @@ fn draft_memory(reader: &mut Reader<'_, '_>) -> Vec<Range> {
     let (pairs, rest) = numbers.as_chunks::<2>();
     let node = reader.node;
     if !rest.is_empty() || (pairs.is_empty() && node.property("memory").is_some_and(|p| p.value.is_empty())) {
-        reader.findings.push(node, "memory must be pairs of an address and a size");
+        reader.findings.push(node, text!("memory must be pairs of an address and a size"));
     }
     let fixed = reader.numbers("physical-memory");
     if let Some(fixed) = &fixed
@@ -411,7 +416,7 @@ fn draft_console(reader: &mut Reader<'_, '_>, platform: &Platform<'_>) -> Option
     let uart = platform.pl011;
     let address = address.or(uart.map(|uart| uart.registers.start().raw()));
     if address.is_none() && node.property("console-address").is_none() {
-        reader.findings.push(node, "the board has no PL011 to imitate; give console-address");
+        reader.findings.push(node, text!("the board has no PL011 to imitate; give console-address"));
     }
     let intid = match number {
         Some(number) => {
@@ -425,7 +430,9 @@ fn draft_console(reader: &mut Reader<'_, '_>, platform: &Platform<'_>) -> Option
         None => {
             let intid = uart.and_then(|uart| uart.intid);
             if intid.is_none() && node.property("console-interrupt").is_none() {
-                reader.findings.push(node, "the board has no PL011 to imitate; give console-interrupt");
+                reader
+                    .findings
+                    .push(node, text!("the board has no PL011 to imitate; give console-interrupt"));
             }
             intid
         }
@@ -496,20 +503,14 @@ fn place_memory(drafts: &mut [Draft<'_>], platform: &Platform<'_>, findings: &mu
     let mut pool = Pool::new(platform);
     for draft in drafts.iter() {
         for range in &draft.memory {
-            if let Some(pa) = range.pa
-                && let Err(message) = pool.take(pa, range.ipa.size(), draft.what_places(), draft.node.path())
-            {
-                findings.push(draft.node, message);
+            if let Some(pa) = range.pa {
+                pool.take(pa, range.ipa.size(), draft.what_places(), draft.node, findings);
             }
         }
     }
     for draft in drafts {
         for range in draft.memory.iter_mut().filter(|range| !range.fixed) {
-            range.pa = pool.choose(range.ipa, draft.node.path());
-            if range.pa.is_none() {
-                let size = range.ipa.size();
-                findings.push(draft.node, pool.lack(size));
-            }
+            range.pa = pool.choose(range.ipa, draft.node, findings);
         }
     }
 }

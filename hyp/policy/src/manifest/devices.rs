@@ -46,7 +46,8 @@ pub(super) fn check<'a>(
         let mut find = |property, name| {
             let node = board.find(name);
             if node.is_none() {
-                findings.push(draft.node, unknown(property, name, board, findings.wants_more()));
+                let message = unknown(property, name, board, findings.wants_more());
+                findings.push(draft.node, text!("{message}"));
             }
             node
         };
@@ -101,7 +102,7 @@ pub(super) fn unknown(property: &str, name: &str, board: &Tree<'_>, offered: boo
     };
     let kind = if name.starts_with('/') { "node" } else { "alias" };
     let name = Quoted(name);
-    text!("{property} names {name}, but the board's tree has no such {kind}{offer}")
+    string!("{property} names {name}, but the board's tree has no such {kind}{offer}")
 }
 
 /// Adds a claim if nobody else has one to the same device, or to one above or below it.
@@ -153,11 +154,11 @@ fn refusal(
     } else if below_gic || node.compatible().any(emulated) {
         "is something of which every partition gets its own; take it out of access"
     } else if let Class::Kept(why) = class {
-        return Some(text!("is given to nobody: {why}"));
+        return Some(string!("is given to nobody: {why}"));
     } else if !node.is_enabled() && !completes_a_page(node, registers) {
         "is disabled on this board"
     } else if let Some(mark) = dma_mark(node, class, platform).filter(|_| !unprotected) {
-        return Some(text!(
+        return Some(string!(
             "is a DMA master ({mark}), and the board has no SMMU to confine it: it could reach all memory; \
              name it in unprotected-dma as well if its owner may"
         ));
@@ -288,9 +289,9 @@ fn windows<'a>(
                 None if other_path == platform.gic_path
                     || platform.uart.is_some_and(|uart| uart.path == other_path) =>
                 {
-                    "which the hypervisor keeps".into()
+                    text!("which the hypervisor keeps")
                 }
-                None => "which nobody is given; give both to one partition".into(),
+                None => text!("which nobody is given; give both to one partition"),
             };
             findings.push(partition, text!("{path} shares the page at {pages} with {other_path}, {whose}"));
         }

@@ -3,10 +3,10 @@
 //! The kernel goes where its format says. Tree and ramdisk go to the top of the first range: a raw image with
 //! everything compiled in uses low memory and a bss of unknown size, and is hurt least there.
 
-use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
-use super::names::Quoted;
+use super::names::{Quoted, list};
 use super::{DTB_SPACE, Draft, Findings, Size};
 use crate::addr::{Address, BLOCK_2M, Ipa, PAGE_SIZE, Region};
 use crate::image::Image;
@@ -40,13 +40,7 @@ pub(super) fn lay_out<'a>(
     let ramdisk = find("ramdisk", draft.ramdisk);
     let (name, data) = kernel?;
     let base = draft.memory.first()?.ipa.start();
-    let (mut segments, entry) = match place_kernel(draft, base, name, data) {
-        Ok(placed) => placed,
-        Err(message) => {
-            findings.push(draft.node, message);
-            return None;
-        }
-    };
+    let (mut segments, entry) = place_kernel(draft, base, name, data, findings)?;
     let mut occupied: Vec<_> =
         segments.iter().filter_map(|segment| Region::new(segment.ipa, segment.memory_size)).collect();
     let mut place = |size: u64, what| {
@@ -54,8 +48,11 @@ pub(super) fn lay_out<'a>(
         match place {
             Some(region) => occupied.push(region),
             None => {
-                let message = text!("{what} of {} does not fit beside the kernel in memory", Size(size));
-                findings.push(draft.node, text!("{message}; make memory larger"));
+                let message = text!(
+                    "{what} of {} does not fit beside the kernel in memory; make memory larger",
+                    Size(size)
+                );
+                findings.push(draft.node, message);
             }
         }
         place
@@ -81,21 +78,29 @@ pub(super) fn lay_out<'a>(
     Some(Layout { segments, entry, dtb: dtb?, ramdisk })
 }
 
-/// The kernel's segments and its entry, or what is wrong. `base` is the start of memory.
+/// The kernel's segments and its entry, or `None` where there is a finding. `base` is the start of memory.
 fn place_kernel<'a>(
     draft: &Draft<'a>,
     base: Ipa,
     name: &'a str,
     data: &[u8],
-) -> Result<(Vec<Segment<'a>>, Ipa), String> {
+    findings: &mut Findings,
+) -> Option<(Vec<Segment<'a>>, Ipa)> {
     let quoted = Quoted(name);
-    let image = Image::parse(data).map_err(|error| text!("kernel {quoted} cannot be used: {error}"))?;
+    let mut refuse = |message: fmt::Arguments<'_>| {
+        findings.push(draft.node, message);
+        None
+    };
+    let image = match Image::parse(data) {
+        Ok(image) => image,
+        Err(error) => return refuse(text!("kernel {quoted} cannot be used: {error}")),
+    };
     if draft.os == OsType::Linux && !matches!(image, Image::Arm64(_)) {
         let hint = match data {
             [0x1f, 0x8b, ..] => "is compressed with gzip; unpack it",
             _ => "is no arm64 Image, which os,type = \"linux\" needs",
         };
-        return Err(text!("kernel {quoted} {hint}"));
+        return refuse(text!("kernel {quoted} {hint}"));
     }
     let file_size = data.len() as u64;
     let whole =
@@ -117,9 +122,11 @@ fn place_kernel<'a>(
                     .map(|base| Ipa::new(base.raw() & !mask))
                     .and_then(|base| base.checked_add(header.text_offset)),
             };
-            let start = start.ok_or_else(|| text!("kernel {quoted} does not fit in memory"))?;
+            let Some(start) = start else {
+                return refuse(text!("kernel {quoted} does not fit in memory"));
+            };
             if start.raw() & mask != header.text_offset {
-                return Err(text!(
+                return refuse(text!(
                     "load-address {start} does not suit kernel {quoted}, \
                      which wants to be {:#x} bytes above a multiple of 2 MiB",
                     header.text_offset
@@ -130,7 +137,9 @@ fn place_kernel<'a>(
         }
         Image::Elf(elf) => {
             if load_address.is_some() {
-                return Err(text!("load-address has no use: kernel {quoted} is ELF and says where it goes"));
+                return refuse(text!(
+                    "load-address has no use: kernel {quoted} is ELF and says where it goes"
+                ));
             }
             segments.extend(elf.segments.iter().map(|segment| Segment {
                 payload: name,
@@ -147,30 +156,24 @@ fn place_kernel<'a>(
     for segment in &segments {
         let region = Region::new(segment.ipa, segment.memory_size);
         if !region.is_some_and(|region| draft.memory.iter().any(|range| range.ipa.encloses(region))) {
-            return Err(does_not_fit(draft, segment));
+            return refuse(text!(
+                "kernel {quoted} does not fit: it needs {} at {}, and memory is {}; make memory larger or move it",
+                Size(segment.memory_size),
+                segment.ipa,
+                list(draft.memory.iter().map(|range| range.ipa))
+            ));
         }
     }
     let inside = |segment: &Segment<'_>| {
         Region::new(segment.ipa, segment.memory_size).is_some_and(|region| region.contains(entry))
     };
     if !segments.iter().any(inside) {
-        return Err(text!("entry {entry} lies outside of kernel {quoted}"));
+        return refuse(text!("entry {entry} lies outside of kernel {quoted}"));
     }
     if entry.raw() & 3 != 0 {
-        return Err(text!("entry {entry} is no multiple of 4, as every instruction's address is"));
+        return refuse(text!("entry {entry} is no multiple of 4, as every instruction's address is"));
     }
-    Ok((segments, entry))
-}
-
-fn does_not_fit(draft: &Draft<'_>, segment: &Segment<'_>) -> String {
-    let ranges: Vec<_> = draft.memory.iter().map(|range| text!("{}", range.ipa)).collect();
-    text!(
-        "kernel {} does not fit: it needs {} at {}, and memory is {}; make memory larger or move it",
-        Quoted(segment.payload),
-        Size(segment.memory_size),
-        segment.ipa,
-        ranges.join(", ")
-    )
+    Some((segments, entry))
 }
 
 /// The highest free place of this size in the first range that has one, page-aligned.

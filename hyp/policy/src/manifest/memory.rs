@@ -1,11 +1,12 @@
 //! Which physical memory a partition gets.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::Size;
+use super::names::list;
+use super::{Findings, Size};
 use crate::addr::{BLOCK_1G, BLOCK_2M, Ipa, PAGE_SIZE, Pa, Region};
 use crate::platform::Platform;
+use crate::tree::Node;
 
 /// The RAM of the machine while it is being given away.
 pub(super) struct Pool<'a> {
@@ -42,51 +43,54 @@ impl<'a> Pool<'a> {
     }
 
     /// Takes `size` bytes at `pa`, not empty, as `what` in the manifest asks.
-    ///
-    /// # Errors
-    ///
-    /// Returns a message that names what is there already.
-    pub(super) fn take(&mut self, pa: Pa, size: u64, what: &str, taker: &'a str) -> Result<(), String> {
-        let region = Region::new(pa, size)
-            .ok_or_else(|| text!("{what} {pa} of {} runs past the end of the address space", Size(size)))?;
+    pub(super) fn take(&mut self, pa: Pa, size: u64, what: &str, node: Node<'a>, findings: &mut Findings) {
+        let Some(region) = Region::new(pa, size) else {
+            let message = text!("{what} {pa} of {} runs past the end of the address space", Size(size));
+            return findings.push(node, message);
+        };
         if !self.ram.iter().any(|ram| ram.encloses(region)) {
-            let ram: Vec<_> = self.ram.iter().map(|ram| text!("{ram}")).collect();
-            let ram = ram.join(", ");
-            return Err(text!("{what} {region} is not RAM; the board's RAM is {ram}"));
+            let ram = list(self.ram.iter());
+            findings.push(node, text!("{what} {region} is not RAM; the board's RAM is {ram}"));
+        } else if let Some((other, holder)) = self.taken.iter().find(|(other, _)| other.overlaps(region)) {
+            findings.push(
+                node,
+                text!(
+                    "{what} {region} overlaps {other}, which belongs to {holder}; \
+                     move it"
+                ),
+            );
+        } else {
+            self.give(region, node);
         }
-        if let Some((other, holder)) = self.taken.iter().find(|(other, _)| other.overlaps(region)) {
-            return Err(text!(
-                "{what} {region} overlaps {other}, which belongs to {holder}; \
-                 move it"
-            ));
-        }
-        self.carve(region);
-        self.taken.push((region, taker));
-        Ok(())
     }
 
     /// Takes the first place where `ipa` fits with the largest blocks that it can have: IPA and PA have to
-    /// agree in the bits below a block's size.
-    pub(super) fn choose(&mut self, ipa: Region<Ipa>, taker: &'a str) -> Option<Pa> {
+    /// agree in the bits below a block's size. `None` where there is a finding.
+    pub(super) fn choose(&mut self, ipa: Region<Ipa>, node: Node<'a>, findings: &mut Findings) -> Option<Pa> {
         let region = [BLOCK_1G, BLOCK_2M, PAGE_SIZE]
             .into_iter()
             .filter(|&block| block == PAGE_SIZE || holds_block(ipa, block))
-            .find_map(|block| self.free.iter().find_map(|free| congruent(*free, ipa, block)))?;
-        self.carve(region);
-        self.taken.push((region, taker));
+            .find_map(|block| self.free.iter().find_map(|free| congruent(*free, ipa, block)));
+        let Some(region) = region else {
+            let total = self.free.iter().fold(0_u64, |sum, free| sum.saturating_add(free.size()));
+            let largest = self.free.iter().map(|free| free.size()).max().unwrap_or(0);
+            let message = text!(
+                "memory of {} does not fit: {} of RAM are free, {} of them in one piece; \
+                 make it smaller or split it",
+                Size(ipa.size()),
+                Size(total),
+                Size(largest)
+            );
+            findings.push(node, message);
+            return None;
+        };
+        self.give(region, node);
         Some(region.start())
     }
 
-    /// Why [`Pool::choose`] found nothing.
-    pub(super) fn lack(&self, size: u64) -> String {
-        let total = self.free.iter().fold(0_u64, |sum, free| sum.saturating_add(free.size()));
-        let largest = self.free.iter().map(|free| free.size()).max().unwrap_or(0);
-        text!(
-            "memory of {} does not fit: {} of RAM are free, {} of them in one piece; make it smaller or split it",
-            Size(size),
-            Size(total),
-            Size(largest)
-        )
+    fn give(&mut self, region: Region<Pa>, node: Node<'a>) {
+        self.carve(region);
+        self.taken.push((region, node.path()));
     }
 
     fn carve(&mut self, region: Region<Pa>) {

@@ -15,6 +15,16 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
+/// Things with commas between.
+pub(super) fn list<T: fmt::Display>(things: impl Iterator<Item = T> + Clone) -> impl fmt::Display {
+    fmt::from_fn(move |f| {
+        things.clone().enumerate().try_for_each(|(n, thing)| {
+            f.write_str(if n == 0 { "" } else { ", " })?;
+            thing.fmt(f)
+        })
+    })
+}
+
 /// Names further apart than this are not alike.
 const MAX_DISTANCE: usize = 3;
 /// Longer names are not compared.
@@ -26,7 +36,7 @@ pub(super) fn offer<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str
         .into_iter()
         .filter_map(|candidate| Some((distance(name, candidate)?, candidate)))
         .min_by_key(|&(distance, _)| distance);
-    nearest.map_or(String::new(), |(_, candidate)| text!("; did you mean {}?", Quoted(candidate)))
+    nearest.map_or(String::new(), |(_, candidate)| string!("; did you mean {}?", Quoted(candidate)))
 }
 
 /// Edits that turn one name into the other (Levenshtein), where they are few for the length.
