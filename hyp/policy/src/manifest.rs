@@ -526,7 +526,8 @@ fn choose_console<'a>(
     let name = Reader { node: root, findings }.string("console");
     let Some(name) = name else { return };
     let Some(node) = board.find(name) else {
-        return findings.push(root, devices::unknown("console", name, board, findings.wants_more()));
+        let message = devices::unknown("console", name, board, findings.wants_more());
+        return findings.push(root, text!("{message}"));
     };
     match platform::uart(node) {
         Some(uart) => platform.uart = Some(uart),
