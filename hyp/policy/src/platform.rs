@@ -322,8 +322,9 @@ impl<'a> Platform<'a> {
             virtual_timer: timer_ppi(2, "its third interrupt, the virtual timer's, is no PPI")?,
             physical_timer: timer_ppi(1, "its second interrupt, the physical timer's, is no PPI")?,
             pmu: found.pmu.and_then(|node| ppi(node, 0)),
-            uart: stdout
-                .or_else(|| tree.nodes().filter(|node| node.children().next().is_none()).find_map(uart)),
+            uart: stdout.or_else(|| {
+                tree.nodes().filter(|node| !node.children().any(Node::is_enabled)).find_map(uart)
+            }),
             pl011: stdout
                 .filter(|uart| uart.model == UartModel::Pl011)
                 .or_else(|| found.pl011.and_then(uart)),

@@ -256,4 +256,7 @@ fn the_raspberry_pi_4_is_understood() {
     // Without stdout-path: the first port that nothing is wired to.
     assert_eq!(edited(b"serial1:115200n8", b"serial9").uart, platform.uart);
     assert_eq!(edited(b"serial1:115200n8", b"serial0").uart, platform.pl011);
+    // Where stdout-path names a port that is off and Bluetooth is off, too: the one that is left.
+    let card = Platform::from_tree(tree(RPI4_8G), &BOARDS).expect("a complete board");
+    assert_eq!(uart(card.uart), Some((UartModel::Pl011, 0xfe20_1000, Some(32 + 121))));
 }
