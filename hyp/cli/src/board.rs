@@ -49,6 +49,8 @@ pub enum Origin {
         file: &'static str,
         /// Paths of the nodes that QEMU has no model of.
         lacks: &'static [&'static str],
+        /// What the firmware changes as its configuration says: path of a node, name and value of a property.
+        settings: &'static [(&'static str, &'static str, &'static str)],
     },
 }
 
@@ -121,6 +123,12 @@ pub const QEMU_VIRT: Board = Board {
 pub const QEMU_VIRT_GICV2: Board =
     Board { label: "virt-gicv2", machine: "virt,gic-version=2,virtualization=on", ..QEMU_VIRT };
 
+/// What `dtoverlay=disable-bt` and `dtoverlay=bulkhead` change: the PL011, QEMU's first serial line, is the console.
+const RPI4_PL011: [(&str, &str, &str); 2] = [
+    ("/soc/serial@7e215040", "status", "disabled"),
+    ("/chosen", "stdout-path", "/soc/serial@7e201000:115200n8"),
+];
+
 /// QEMU's `raspi4b`.
 pub const RPI4: Board = Board {
     label: "rpi4",
@@ -129,7 +137,11 @@ pub const RPI4: Board = Board {
     cpus: 4,
     memory: 2048,
     ram: 0,
-    origin: Origin::Firmware { file: linux::RPI4_TREE, lacks: &bulkhead_rpi4::QEMU_LACKS },
+    origin: Origin::Firmware {
+        file: linux::RPI4_TREE,
+        lacks: &bulkhead_rpi4::QEMU_LACKS,
+        settings: &RPI4_PL011,
+    },
     options: &[],
 };
 
@@ -178,14 +190,33 @@ impl Board {
                 let (cpus, memory) = (self.cpus.to_string(), format!("{}M", self.memory));
                 options.extend(["-cpu", self.cpu, "-smp", &cpus, "-m", &memory].map(str::to_owned));
             }
-            Origin::Firmware { file, lacks } => {
-                options.extend(["-dtb".to_owned(), firmware_tree(file, lacks)?.display().to_string()]);
+            Origin::Firmware { .. } => {
+                options.extend(["-dtb".to_owned(), self.firmware_tree()?.display().to_string()]);
             }
         }
         // Without a network card QEMU asks for no boot ROM, which Debian packages apart.
         options.extend(["-nic", "none", "-display", "none"].map(str::to_owned));
         options.extend(self.options.iter().copied().map(str::to_owned));
         Ok(options)
+    }
+
+    /// Writes the tree that a real board's firmware would hand over if the board were as QEMU models it; returns its file.
+    ///
+    /// # Errors
+    ///
+    /// Where QEMU makes its tree itself, or the tree cannot be fetched or written.
+    pub fn firmware_tree(&self) -> Result<PathBuf> {
+        let Origin::Firmware { file, lacks, settings } = self.origin else {
+            bail!("{} has no tree of its own", self.label)
+        };
+        let parts = linux::fetch(&system::downloads()?, &mut |line| say::step("Debian", line))?;
+        let source = parts.tree.with_file_name(file);
+        let blob = std::fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
+        let settings = lacks.iter().map(|&path| (path, "status", "disabled")).chain(settings.iter().copied());
+        let patched = with_settings(&blob, settings).with_context(|| source.display().to_string())?;
+        let path = source.with_file_name(format!("qemu-{}.dtb", self.label));
+        linux::write_atomically(&path, &patched)?;
+        Ok(path)
     }
 
     /// The device tree that this machine's firmware hands over.
@@ -241,29 +272,18 @@ impl Board {
     }
 }
 
-/// Writes the tree that a real board's firmware would hand over if the board were as QEMU models it; returns its file.
-fn firmware_tree(file: &str, lacks: &[&str]) -> Result<PathBuf> {
-    let parts = linux::fetch(&system::downloads()?, &mut |line| say::step("Debian", line))?;
-    let blob = std::fs::read(&parts.tree).with_context(|| format!("cannot read {}", parts.tree.display()))?;
-    let patched = without(&blob, lacks).with_context(|| parts.tree.display().to_string())?;
-    let path = parts.tree.with_file_name(format!("qemu-{file}"));
-    linux::write_atomically(&path, &patched)?;
-    Ok(path)
-}
-
-/// The tree with the nodes at these paths disabled, and the PL011 as console.
-fn without(blob: &[u8], paths: &[&str]) -> Result<Vec<u8>> {
+/// The tree with these properties of these nodes set.
+fn with_settings<'a>(
+    blob: &[u8],
+    settings: impl Iterator<Item = (&'a str, &'a str, &'a str)>,
+) -> Result<Vec<u8>> {
     let tree = Fdt::new(blob).map_err(|error| anyhow::anyhow!("not a device tree: {error}"))?;
     let mut tree = DeviceTree::from_fdt(&tree);
-    for path in paths {
-        // A kernel's tree that never had the node lacks nothing.
+    for (path, name, value) in settings {
+        // Trees of other kernels may lack a node.
         if let Some(node) = tree.find_node_mut(path) {
-            node.add_property(DeviceTreeProperty::new_unchecked("status", "disabled"));
+            node.add_property(DeviceTreeProperty::new_unchecked(name, value));
         }
-    }
-    // As with `dtoverlay=disable-bt`: the PL011 is on the header's pins, and the console. Its model is QEMU's first serial line.
-    if let Some(chosen) = tree.find_node_mut("/chosen") {
-        chosen.add_property(DeviceTreeProperty::new_unchecked("stdout-path", "serial0:115200n8"));
     }
     Ok(tree.to_dtb())
 }

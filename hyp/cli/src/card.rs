@@ -8,57 +8,19 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use tempfile::Builder;
 
-use crate::system::{BUNDLE, IMAGE, System};
+use crate::system::{self, BUNDLE, IMAGE, System};
 
 /// What the firmware is told.
 pub const CONFIG: &str = "config.txt";
 /// What the card needs besides.
 pub const LIST: &str = "vendor-files.txt";
 
-/// Where the firmware puts the hypervisor and the bundle: where QEMU puts them, so that the check on the desk reserves the right
-/// places. The bundle could also follow the kernel (`followkernel`), but the kernel's file ends where its zeroed data begins.
-const CONFIG_TEXT: &str = "\
-# Boots Bulkhead. Written by `cargo bulkhead build --board rpi4 --sd`.
-# What the options mean: https://www.raspberrypi.com/documentation/computers/config_txt.html
+/// The overlay that makes the PL011 the console.
+pub const OVERLAY: &str = "overlays/bulkhead.dtbo";
 
-# The hypervisor is a 64-bit kernel to the firmware.
-arm_64bit=1
-kernel=bulkhead.img
-kernel_address=0x200000
-
-# Manifest and payloads, far from the end of the hypervisor. No `=` here: this option has none.
-initramfs bundle.cpio 0x08000000
-
-# Interrupts go through the GIC-400, which has what it takes to give each partition its own.
-enable_gic=1
-
-# The console is the PL011 on pins 8 (TXD) and 10 (RXD), 115200 baud. Without the overlay Bluetooth has it.
-enable_uart=1
-dtoverlay=disable-bt
-
-# The firmware says on the same pins what it loads: look there when Bulkhead prints nothing.
-uart_2ndstage=1
-";
-
-/// The list of what is missing.
-const LIST_TEXT: &str = "\
-Bulkhead's part of a Raspberry Pi 4's boot partition (FAT) is in this folder:
-
-  bulkhead.img    the hypervisor
-  bundle.cpio     the manifest and the images that it names
-  config.txt      what the firmware does with them
-
-The rest belongs to the vendor. Take these files from a Raspberry Pi OS card or from the folder boot of
-https://github.com/raspberrypi/firmware, all of one version:
-
-  start4.elf                  the firmware of the VideoCore
-  fixup4.dat                  goes with it
-  bcm2711-rpi-4-b.dtb         the board's device tree, which the firmware completes
-  overlays/disable-bt.dtbo    gives the PL011 to pins 8 and 10
-
-There must be no armstub8*.bin: the stub inside the firmware is the one that Bulkhead expects. The board starts from
-its EEPROM, so bootcode.bin is not needed.
-";
+const CONFIG_TEXT: &str = include_str!("../../../board-support/rpi4/boot/config.txt");
+const LIST_TEXT: &str = include_str!("../../../board-support/rpi4/boot/vendor-files.txt");
+const OVERLAY_SOURCE: &str = include_str!("../../../board-support/rpi4/boot/bulkhead-overlay.dts");
 
 /// Writes Bulkhead's part of the boot partition into `folder`: every file whole, or as it was.
 ///
@@ -67,9 +29,11 @@ its EEPROM, so bootcode.bin is not needed.
 /// Where `folder` has files of these names that Bulkhead did not write (unless `force`), or where it cannot be written.
 pub fn write(system: &System, folder: &Path, force: bool) -> Result<()> {
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let (overlay, messages) = system::dtc(OVERLAY_SOURCE, Path::new("."))?;
     let files = [
         (IMAGE, read(&system.image)?),
         (BUNDLE, read(&system.bundle)?),
+        (OVERLAY, overlay.with_context(|| format!("dtc does not compile the overlay:\n{messages}"))?),
         (LIST, LIST_TEXT.into()),
         // Last, for it says that the others are there.
         (CONFIG, CONFIG_TEXT.into()),
@@ -81,13 +45,14 @@ pub fn write(system: &System, folder: &Path, force: bool) -> Result<()> {
     let written = write_all(folder, &files);
     if written.is_err() && is_new {
         // Only what is empty is removed.
+        let _ = fs::remove_dir(folder.join("overlays"));
         let _ = fs::remove_dir(folder);
     }
     written
 }
 
 /// A folder is Bulkhead's where its config.txt is.
-fn refuse_foreign(folder: &Path, names: [&str; 4]) -> Result<()> {
+fn refuse_foreign(folder: &Path, names: [&str; 5]) -> Result<()> {
     let config = fs::read(folder.join(CONFIG)).ok();
     if config.as_deref() == Some(CONFIG_TEXT.as_bytes()) {
         return Ok(());
@@ -102,14 +67,15 @@ fn refuse_foreign(folder: &Path, names: [&str; 4]) -> Result<()> {
 }
 
 fn write_all(folder: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     // Those that are dropped before they get their names are removed.
     let mut whole = Vec::new();
     for (name, bytes) in files {
         let path = folder.join(name);
         let cannot = || format!("cannot write {}", path.display());
+        let parent = path.parent().unwrap_or(folder);
+        fs::create_dir_all(parent).with_context(cannot)?;
         let readable = Permissions::from_mode(0o644);
-        let mut file = Builder::new().permissions(readable).tempfile_in(folder).with_context(cannot)?;
+        let mut file = Builder::new().permissions(readable).tempfile_in(parent).with_context(cannot)?;
         file.write_all(bytes).with_context(cannot)?;
         // A card is pulled out soon after.
         file.as_file().sync_all().with_context(cannot)?;
@@ -165,7 +131,7 @@ impl Config {
 mod tests {
     use super::*;
 
-    const NAMES: [&str; 4] = [IMAGE, BUNDLE, LIST, CONFIG];
+    const NAMES: [&str; 5] = [IMAGE, BUNDLE, OVERLAY, LIST, CONFIG];
 
     fn names(folder: &Path) -> Vec<String> {
         let entries =
@@ -179,6 +145,8 @@ mod tests {
     fn the_configuration_names_the_files() {
         let config = Config::parse(CONFIG_TEXT).expect("complete");
         assert_eq!((config.kernel.as_str(), config.initramfs.as_str()), (IMAGE, BUNDLE));
+        // Older firmware cuts longer lines off.
+        assert!(CONFIG_TEXT.lines().all(|line| line.len() <= 78));
         for name in NAMES.iter().filter(|&&name| name != LIST) {
             assert!(LIST_TEXT.contains(name), "{name}");
         }
@@ -200,11 +168,11 @@ mod tests {
     #[test]
     fn nothing_half_written_stays() {
         let folder = tempfile::tempdir().expect("a folder");
-        let files = [(IMAGE, vec![1]), ("no/such/folder", vec![2])];
-        write_all(folder.path(), &files).expect_err("no such folder");
-        let after = names(folder.path());
-        assert!(after.iter().all(|name| name == IMAGE), "{after:?}");
+        fs::write(folder.path().join("overlays"), "no folder").expect("written");
+        let files = [(IMAGE, vec![1]), (OVERLAY, vec![2])];
+        write_all(folder.path(), &files).expect_err("no place for the second");
+        assert_eq!(names(folder.path()), ["overlays"]);
         write_all(folder.path(), &files[..1]).expect("written");
-        assert_eq!(names(folder.path()), [IMAGE]);
+        assert_eq!(names(folder.path()), [IMAGE, "overlays"]);
     }
 }

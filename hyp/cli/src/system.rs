@@ -261,8 +261,26 @@ fn compile(recipe: &Recipe) -> Result<Vec<u8>> {
         Some(more) => append_bootargs(&source, more)?,
         None => source,
     };
-    // dtc resolves /include/ against the folder that it is told; the source itself comes through a pipe.
     let folder = path.parent().unwrap_or(Path::new("."));
+    let (blob, messages) = dtc(&source, folder)?;
+    let messages = messages.replace("<stdin>", &path.display().to_string());
+    let Some(blob) = blob else {
+        let faults = messages.lines().map(str::to_owned).collect();
+        return Err(Refused { manifest: path.clone(), faults }.into());
+    };
+    for warning in messages.lines() {
+        say::note(warning);
+    }
+    Ok(blob)
+}
+
+/// Compiles the source of a device tree; what it includes is looked for in `folder`. Returns the blob, if it compiles, and dtc's messages.
+///
+/// # Errors
+///
+/// Where dtc cannot be run.
+pub fn dtc(source: &str, folder: &Path) -> Result<(Option<Vec<u8>>, String)> {
+    // dtc resolves /include/ against the folder that it is told; the source itself comes through a pipe.
     let mut dtc = Command::new("dtc")
         .args(["-I", "dts", "-O", "dtb", "-o", "-", "-i"])
         .arg(folder)
@@ -273,18 +291,11 @@ fn compile(recipe: &Recipe) -> Result<Vec<u8>> {
         .spawn()
         .context("cannot run dtc; run: apt-get install device-tree-compiler")?;
     let stdin = dtc.stdin.take().context("dtc has no standard input")?;
-    // A manifest is smaller than a pipe's buffer, or else dtc reads all of it before it writes anything.
+    // A source is smaller than a pipe's buffer, or else dtc reads all of it before it writes anything.
     std::io::Write::write_all(&mut { stdin }, source.as_bytes()).context("dtc takes no input")?;
     let output = dtc.wait_with_output().context("cannot run dtc")?;
-    let messages = String::from_utf8_lossy(&output.stderr).replace("<stdin>", &path.display().to_string());
-    if !output.status.success() {
-        let faults = messages.lines().map(str::to_owned).collect();
-        return Err(Refused { manifest: path.clone(), faults }.into());
-    }
-    for warning in messages.lines() {
-        say::note(warning);
-    }
-    Ok(output.stdout)
+    let messages = String::from_utf8_lossy(&output.stderr).into_owned();
+    Ok((output.status.success().then_some(output.stdout), messages))
 }
 
 /// Appends `more` to the value of every `bootargs` in a manifest's source.

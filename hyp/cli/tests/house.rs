@@ -15,7 +15,10 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("bulkhead-qemu-virt", &["bulkhead-board"]),
     ("bulkhead-rpi4", &["bulkhead-board"]),
     ("bulkhead-boards", &["bulkhead-board", "bulkhead-qemu-virt", "bulkhead-rpi4"]),
-    ("bulkhead-el2", &["bulkhead-abi", "bulkhead-arch", "bulkhead-boards", "bulkhead-policy"]),
+    (
+        "bulkhead-el2",
+        &["bulkhead-abi", "bulkhead-arch", "bulkhead-board", "bulkhead-boards", "bulkhead-policy"],
+    ),
     ("bulkhead-rt", &["bulkhead-abi"]),
     ("bulkhead-bench", &["bulkhead-abi", "bulkhead-rt"]),
     ("bulkhead-conformance", &["bulkhead-abi", "bulkhead-rt"]),
@@ -24,7 +27,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("bulkhead-hil", &[]),
     ("bulkhead", &["bulkhead-boards", "bulkhead-hil", "bulkhead-policy", "bulkhead-rpi4"]),
     ("bulkhead-properties", &["bulkhead-policy"]),
-    ("bulkhead-qemu-tests", &["bulkhead", "bulkhead-hil"]),
+    ("bulkhead-qemu-tests", &["bulkhead", "bulkhead-hil", "bulkhead-rpi4"]),
 ];
 
 /// Crates whose safe functions touch hardware, and who alone may depend on them.

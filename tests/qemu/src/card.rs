@@ -1,12 +1,22 @@
 //! What `build --sd` writes, started as a Raspberry Pi would.
 
 use std::fs;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use bulkhead::card::{CONFIG, Config};
+use bulkhead::board::{Board, Origin};
+use bulkhead::card::{CONFIG, Config, OVERLAY};
+use bulkhead::linux::RPI4_TREE;
 use bulkhead_hil::Source;
 
 use crate::lab::{LONG, Lab};
+
+/// The board's tree as `dtoverlay=disable-bt` leaves it.
+const VENDOR: Origin = Origin::Firmware {
+    file: RPI4_TREE,
+    lacks: &bulkhead_rpi4::QEMU_LACKS,
+    settings: &[("/soc/serial@7e215040", "status", "disabled")],
+};
 
 /// The demo boots from nothing but the files on the card, where its config.txt wants them.
 pub fn boots(lab: &Lab) -> Result<()> {
@@ -30,8 +40,15 @@ pub fn boots(lab: &Lab) -> Result<()> {
         "QEMU and the check on the desk put things at {places:x?}, and the firmware elsewhere: {config:x?}"
     );
 
+    // The firmware merges the overlay that is on the card; the vendor's is what QEMU's machine has anyway.
+    let vendor = Board { label: "rpi4-card", origin: VENDOR, ..lab.board };
+    let tree = lab.folder().join("merged.dtb");
+    let mut merge = Command::new("fdtoverlay");
+    merge.arg("-i").arg(vendor.firmware_tree()?).arg("-o").arg(&tree).arg(card.join(OVERLAY));
+    ensure!(merge.status()?.success(), "fdtoverlay refuses {OVERLAY}");
+
     let mut command = lab.board.command()?;
-    command.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
+    command.arg("-dtb").arg(tree).arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
     let mut target = lab.start_command(command)?;
     let linux = target.partition("linux", LONG)?;
     let rtos = target.partition("rtos", LONG)?;
