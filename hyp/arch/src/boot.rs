@@ -75,28 +75,25 @@ pub fn map_tree(tree: u64) -> Option<&'static [u8]> {
     mmu::map_firmware_data(Region::new(Pa::new(tree), size.into())?)
 }
 
-/// Gives CPU number `cpu`, of affinity `mpidr`, a stack to start on. False where the heap is used up.
-#[must_use]
-pub fn prepare_secondary(cpu: usize, mpidr: u64) -> bool {
-    let Some((stack, start)) = heap::allocate(STACK, STACK).zip(SECONDARIES.get(cpu)) else { return false };
+/// Gives CPU number `cpu`, of affinity `mpidr`, a stack to start on. Where the heap is used up it will not arrive.
+pub fn prepare_secondary(cpu: usize, mpidr: u64) {
+    let Some((stack, start)) = heap::allocate(STACK, STACK).zip(SECONDARIES.get(cpu)) else { return };
     mmu::make_guard_page(stack as u64);
     start.mpidr.store(mpidr, Ordering::Relaxed);
     start.stack_top.store(stack as u64 + STACK as u64, Ordering::Release);
-    true
 }
 
 /// Has the CPU of affinity `mpidr` start in `secondary_main`, with its number, if it is prepared; CPUs that share a release address
-/// all come, and those that are not prepared wait for ever in the boot code. False where that is refused or not possible.
-#[must_use]
-pub fn start_secondary(method: EnableMethod, conduit: Option<Conduit>, mpidr: u64) -> bool {
+/// all come, and those that are not prepared wait for ever in the boot code. [`has_arrived`] tells whether it worked.
+pub fn start_secondary(method: EnableMethod, conduit: Option<Conduit>, mpidr: u64) {
     let entry = mmu::physical_address(&raw const _start_secondary as u64);
     match (method, conduit) {
         (EnableMethod::Psci, Some(conduit)) => {
             barrier::complete_all();
             // SAFETY: the CPU starts in this image, on a stack of its own.
-            unsafe { firmware::call(conduit, psci::CPU_ON, [mpidr, entry, 0]) == psci::SUCCESS }
+            unsafe { firmware::call(conduit, psci::CPU_ON, [mpidr, entry, 0]) };
         }
-        (EnableMethod::Psci, None) => false,
+        (EnableMethod::Psci, None) => {}
         (EnableMethod::SpinTable { release }, _) => release_from_pen(release, entry),
     }
 }
@@ -106,15 +103,14 @@ pub fn start_secondary(method: EnableMethod, conduit: Option<Conduit>, mpidr: u6
 /// They look with their caches off, that is as at Device memory. It is written as Device memory too, so that reader and
 /// writer agree (DDI 0487, B2.8 on mismatched attributes) and nothing has to be cleaned afterwards. What a cache may
 /// hold of the line from before goes first, lest it be written back over the address later.
-fn release_from_pen(release: Pa, entry: u64) -> bool {
+fn release_from_pen(release: Pa, entry: u64) {
     let Some(word) = Region::new(release, 8).filter(|_| release.is_aligned(8)).and_then(Mmio::map) else {
-        return false;
+        return;
     };
     cache::clean_and_invalidate(word.address());
     word.write64(0, entry);
     barrier::complete_all();
     barrier::send_event();
-    true
 }
 
 /// Waits until CPU number `cpu` has arrived in Rust, at most until the generic timer's `deadline`. Whether it has.

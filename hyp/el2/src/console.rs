@@ -47,14 +47,16 @@ static FOCUS: AtomicUsize = AtomicUsize::new(usize::MAX);
 pub fn init(model: UartModel, registers: Mmio) {
     flush();
     *LAST.lock() = Some((model, registers));
-    let new = || Console {
-        uart: Uart::new(model, registers),
-        source: None,
-        last: b'\n',
-        typed: Deque::new(),
-        out: Deque::new(),
-    };
-    *CONSOLE.call_once(|| Mutex::new(new())).lock() = new();
+    let new = Uart::new(model, registers);
+    if let Some(console) = CONSOLE.get() {
+        let mut console = console.lock();
+        console.uart = new;
+        console.source = None;
+        return;
+    }
+    CONSOLE.call_once(|| {
+        Mutex::new(Console { uart: new, source: None, last: b'\n', typed: Deque::new(), out: Deque::new() })
+    });
 }
 
 /// Prints a line of the hypervisor's.

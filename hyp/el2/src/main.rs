@@ -275,26 +275,35 @@ fn bring_up_interrupts(platform: &Platform<'_>) -> usize {
     cpu
 }
 
+/// What is done for each CPU.
+#[derive(Clone, Copy)]
+enum Step {
+    Prepare,
+    Start,
+    Wait,
+}
+
 /// Starts the CPUs that partitions own, and waits until they are here: a partition runs with all of its CPUs or not at all.
 fn start_secondaries(system: &System, boot_cpu: usize) {
-    let cpus = system.platform.cpus.iter().enumerate().take(MAX_CPUS);
-    let owned = cpus.filter(|&(number, _)| number != boot_cpu && system.role(number).is_some());
-    // All before the first: where CPUs share a release address, all come at once.
-    let prepared = owned.clone().all(|(number, cpu)| boot::prepare_secondary(number, cpu.mpidr));
-    for (_, cpu) in owned.clone().filter(|_| prepared) {
-        let started =
-            cpu.enable_method.map(|method| boot::start_secondary(method, system.platform.psci, cpu.mpidr));
-        // One that was refused does not arrive.
-        let _ = started;
-    }
-    let deadline = boot::in_a_second();
-    for (number, _) in owned {
-        if boot::has_arrived(number, deadline) {
-            continue;
-        }
-        if let Some((partition, _)) = system.role(number) {
-            println!("partition {}: not started: CPU {number} does not start", partition.plan.name);
-            partition.lifecycle.lock().refused();
+    let mut deadline = 0;
+    // Each step for all CPUs before the next: where they share a release address, all come at once.
+    for step in [Step::Prepare, Step::Start, Step::Wait] {
+        for (number, cpu) in system.platform.cpus.iter().enumerate().take(MAX_CPUS) {
+            let Some((partition, _)) = system.role(number).filter(|_| number != boot_cpu) else { continue };
+            match step {
+                Step::Prepare => boot::prepare_secondary(number, cpu.mpidr),
+                Step::Start => {
+                    if let Some(method) = cpu.enable_method {
+                        boot::start_secondary(method, system.platform.psci, cpu.mpidr);
+                    }
+                    deadline = boot::in_a_second();
+                }
+                Step::Wait if boot::has_arrived(number, deadline) => {}
+                Step::Wait => {
+                    println!("partition {}: not started: CPU {number} does not start", partition.plan.name);
+                    partition.lifecycle.lock().refused();
+                }
+            }
         }
     }
     ALL_ARRIVED.store(true, Ordering::Release);

@@ -216,8 +216,37 @@ impl core::error::Error for PlatformError<'_> {}
 /// DEN 0094, "Interrupts"): GIC maintenance (INTID 25).
 const MAINTENANCE_PPI: u8 = 9;
 
-/// `compatible` strings of a GICv2 with virtualization extensions (Linux binding `arm,gic`).
-const GIC_V2: [&[u8]; 3] = [b"arm,gic-400", b"arm,cortex-a15-gic", b"arm,cortex-a7-gic"];
+/// What a device is.
+#[derive(Clone, Copy)]
+enum Kind {
+    Gic { v3: bool },
+    Timer,
+    Psci,
+    Uart(UartModel),
+}
+
+/// The `compatible` strings that matter. A GICv2 has virtualization extensions under all of these names.
+static KINDS: [(&str, Kind); 9] = [
+    ("arm,gic-v3", Kind::Gic { v3: true }),
+    ("arm,gic-400", Kind::Gic { v3: false }),
+    ("arm,cortex-a15-gic", Kind::Gic { v3: false }),
+    ("arm,cortex-a7-gic", Kind::Gic { v3: false }),
+    ("arm,armv8-timer", Kind::Timer),
+    ("arm,psci-0.2", Kind::Psci),
+    ("arm,psci-1.0", Kind::Psci),
+    ("arm,pl011", Kind::Uart(UartModel::Pl011)),
+    ("brcm,bcm2835-aux-uart", Kind::Uart(UartModel::MiniUart)),
+];
+
+impl Kind {
+    fn of(compatible: &[u8]) -> Option<Self> {
+        // Many nodes, few of them of interest.
+        if !matches!(compatible, [b'a' | b'b', b'r', ..]) {
+            return None;
+        }
+        KINDS.iter().find(|(name, _)| name.as_bytes() == compatible).map(|(_, kind)| *kind)
+    }
+}
 
 /// The nodes that matter, found in one pass.
 #[derive(Default)]
@@ -227,27 +256,32 @@ struct Found<'a> {
     pmu: Option<Node<'a>>,
     psci: Option<Node<'a>>,
     pl011: Option<Node<'a>>,
+    /// A serial port that nothing is wired to.
+    uart: Option<Node<'a>>,
 }
 
 impl<'a> Found<'a> {
     fn new(tree: &'a Tree<'a>) -> Self {
         let mut found = Self::default();
         for node in tree.nodes() {
-            // Many nodes, few of them Arm's.
-            for name in node.compatible().filter(|name| name.starts_with(b"arm,")) {
-                let slot = match name {
-                    b"arm,gic-v3" => {
-                        found.gic.get_or_insert((node, true));
+            for name in node.compatible() {
+                let slot = match Kind::of(name) {
+                    Some(Kind::Gic { v3 }) => {
+                        found.gic.get_or_insert((node, v3));
                         continue;
                     }
-                    name if GIC_V2.contains(&name) => {
-                        found.gic.get_or_insert((node, false));
-                        continue;
+                    Some(Kind::Timer) => &mut found.timer,
+                    Some(Kind::Psci) => &mut found.psci,
+                    Some(Kind::Uart(model)) if node.is_enabled() => {
+                        if !node.children().any(Node::is_enabled) {
+                            found.uart.get_or_insert(node);
+                        }
+                        if model != UartModel::Pl011 {
+                            continue;
+                        }
+                        &mut found.pl011
                     }
-                    b"arm,armv8-timer" => &mut found.timer,
-                    name if is_pmu(name) => &mut found.pmu,
-                    b"arm,psci-0.2" | b"arm,psci-1.0" => &mut found.psci,
-                    b"arm,pl011" if node.is_enabled() => &mut found.pl011,
+                    None if is_pmu(name) => &mut found.pmu,
                     _ => continue,
                 };
                 slot.get_or_insert(node);
@@ -322,12 +356,8 @@ impl<'a> Platform<'a> {
             virtual_timer: timer_ppi(2, "its third interrupt, the virtual timer's, is no PPI")?,
             physical_timer: timer_ppi(1, "its second interrupt, the physical timer's, is no PPI")?,
             pmu: found.pmu.and_then(|node| ppi(node, 0)),
-            uart: stdout.or_else(|| {
-                tree.nodes().filter(|node| !node.children().any(Node::is_enabled)).find_map(uart)
-            }),
-            pl011: stdout
-                .filter(|uart| uart.model == UartModel::Pl011)
-                .or_else(|| found.pl011.and_then(uart)),
+            uart: stdout.or_else(|| uart(found.uart?)),
+            pl011: stdout.filter(|uart| uart.model == UartModel::Pl011).or_else(|| uart(found.pl011?)),
             // Where CPUs wait in a pen nobody answers a call, whatever a psci node says: an SMC could lose the CPU.
             psci: found.psci.filter(|_| !cpus.iter().any(in_pen)).and_then(conduit),
             power,
@@ -452,9 +482,8 @@ fn gic(node: Node<'_>, v3: bool) -> Result<Gic, PlatformError<'_>> {
 
 /// `node` as a serial port, if it is one that is known and enabled.
 pub(crate) fn uart(node: Node<'_>) -> Option<Uart<'_>> {
-    let model = node.compatible().find_map(|name| match name {
-        b"arm,pl011" => Some(UartModel::Pl011),
-        b"brcm,bcm2835-aux-uart" => Some(UartModel::MiniUart),
+    let model = node.compatible().find_map(|name| match Kind::of(name)? {
+        Kind::Uart(model) => Some(model),
         _ => None,
     })?;
     if !node.is_enabled() {
