@@ -47,6 +47,8 @@ pub enum Origin {
     Firmware {
         /// The file's name.
         file: &'static str,
+        /// The name of the file with what the firmware makes of it.
+        patched: &'static str,
         /// Paths of the nodes that QEMU has no model of.
         lacks: &'static [&'static str],
         /// What the firmware changes as its configuration says: path of a node, name and value of a property.
@@ -139,6 +141,7 @@ pub const RPI4: Board = Board {
     ram: 0,
     origin: Origin::Firmware {
         file: linux::RPI4_TREE,
+        patched: "rpi4-qemu.dtb",
         lacks: &bulkhead_rpi4::QEMU_LACKS,
         settings: &RPI4_PL011,
     },
@@ -206,16 +209,16 @@ impl Board {
     ///
     /// Where QEMU makes its tree itself, or the tree cannot be fetched or written.
     pub fn firmware_tree(&self) -> Result<PathBuf> {
-        let Origin::Firmware { file, lacks, settings } = self.origin else {
+        let Origin::Firmware { file, patched, lacks, settings } = self.origin else {
             bail!("{} has no tree of its own", self.label)
         };
         let parts = linux::fetch(&system::downloads()?, &mut |line| say::step("Debian", line))?;
         let source = parts.tree.with_file_name(file);
         let blob = std::fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
         let settings = lacks.iter().map(|&path| (path, "status", "disabled")).chain(settings.iter().copied());
-        let patched = with_settings(&blob, settings).with_context(|| source.display().to_string())?;
-        let path = source.with_file_name(format!("qemu-{}.dtb", self.label));
-        linux::write_atomically(&path, &patched)?;
+        let tree = with_settings(&blob, settings).with_context(|| source.display().to_string())?;
+        let path = source.with_file_name(patched);
+        linux::write_atomically(&path, &tree)?;
         Ok(path)
     }
 

@@ -14,6 +14,7 @@ use crate::lab::{LONG, Lab};
 /// The board's tree as `dtoverlay=disable-bt` leaves it.
 const VENDOR: Origin = Origin::Firmware {
     file: RPI4_TREE,
+    patched: "rpi4-qemu-card.dtb",
     lacks: &bulkhead_rpi4::QEMU_LACKS,
     settings: &[("/soc/serial@7e215040", "status", "disabled")],
 };
@@ -41,7 +42,7 @@ pub fn boots(lab: &Lab) -> Result<()> {
     );
 
     // The firmware merges the overlay that is on the card; the vendor's is what QEMU's machine has anyway.
-    let vendor = Board { label: "rpi4-card", origin: VENDOR, ..lab.board };
+    let vendor = Board { origin: VENDOR, ..lab.board };
     let tree = lab.folder().join("merged.dtb");
     let mut merge = Command::new("fdtoverlay");
     merge.arg("-i").arg(vendor.firmware_tree()?).arg("-o").arg(&tree).arg(card.join(OVERLAY));

@@ -1,7 +1,7 @@
 //! Bare guests that check their own machine and attack the others'.
 
 use anyhow::{Result, ensure};
-use bulkhead::board::Board;
+use bulkhead::board::{Board, RPI4};
 use bulkhead_hil::Source;
 
 use crate::lab::{LONG, Lab, SOON, expect_power_off, expect_verdict};
@@ -52,7 +52,8 @@ fn conformance(lab: &Lab, board: Board) -> Result<()> {
 
 /// Images linked for one place run unchanged on any CPU at any place in memory.
 pub fn elsewhere(lab: &Lab) -> Result<()> {
-    let mut target = lab.start(lab.test_manifest("elsewhere.dts"))?;
+    let manifest = if lab.board == RPI4 { "elsewhere-rpi4.dts" } else { "elsewhere.dts" };
+    let mut target = lab.start(lab.test_manifest(manifest))?;
     let guest = target.partition("conformance", SOON)?;
     let rtos = target.partition("rtos", SOON)?;
     expect_verdict(&mut target, guest)?;

@@ -6,6 +6,7 @@ mod demo;
 mod guests;
 mod lab;
 mod placement;
+mod ports;
 mod refusals;
 mod rtos;
 
@@ -33,7 +34,7 @@ enum On {
     Nowhere,
 }
 
-const TESTS: [(&str, On, Test); 18] = [
+const TESTS: [(&str, On, Test); 19] = [
     ("placement", On::All, placement::as_predicted),
     ("pair", On::All, guests::pair),
     // The real board starts guests at EL2 and without PSCI, which is not what they are built for.
@@ -62,6 +63,8 @@ const TESTS: [(&str, On, Test); 18] = [
     // As with conformance_without_bulkhead.
     ("rtos_alone", On::Only(&[QEMU_VIRT, QEMU_VIRT_GICV2]), rtos::alone),
     ("demo_batch", On::All, demo::batch),
+    // The only board with two ports.
+    ("mini_uart", On::Only(&[RPI4]), ports::mini_uart),
     // The only board that starts from a card.
     ("card", On::Only(&[RPI4]), card::boots),
     // The terminal does not know what the machine is.

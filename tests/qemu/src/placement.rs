@@ -27,6 +27,7 @@ pub fn as_predicted(lab: &Lab) -> Result<()> {
         .arg(&system.bundle)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()?;
     qemu.stdin.take().context("QEMU has no standard input")?.write_all(b"info roms\nquit\n")?;
     let output = qemu.wait_with_output()?;

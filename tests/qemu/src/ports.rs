@@ -1,0 +1,33 @@
+//! The Raspberry Pi 4 with other serial ports than its firmware usually leaves it.
+
+use anyhow::Result;
+use bulkhead::board::{Board, Origin};
+use bulkhead::linux::RPI4_TREE;
+
+use crate::lab::{Lab, SOON, expect_power_off};
+
+/// The mini-UART, QEMU's second serial line, is the console.
+const MINI_UART: Origin = Origin::Firmware {
+    file: RPI4_TREE,
+    patched: "rpi4-qemu-mini-uart.dtb",
+    lacks: &bulkhead_rpi4::QEMU_LACKS,
+    settings: &[("/chosen", "stdout-path", "serial1:115200n8")],
+};
+
+/// Nothing hangs on the first.
+const SECOND_LINE: &[&str] = &["-serial", "null"];
+
+/// What is printed on the mini-UART arrives, and what is typed there.
+pub fn mini_uart(lab: &Lab) -> Result<()> {
+    let board = Board { origin: MINI_UART, options: SECOND_LINE, ..lab.board };
+    let mut target = lab.start_on(board, lab.test_manifest("restart.dts"))?;
+    for name in ["first", "second"] {
+        let rtos = target.partition(name, SOON)?;
+        target.expect(rtos, "^heartbeat 1:", SOON)?;
+        target.focus(name)?;
+        target.send(b"stats\r")?;
+        target.expect(rtos, "^heap:", SOON)?;
+        target.send(b"off\r")?;
+    }
+    expect_power_off(&mut target)
+}
