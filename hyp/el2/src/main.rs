@@ -120,7 +120,7 @@ extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
     console::flush();
     if platform
         .uart
-        .is_some_and(|uart| system.partitions.iter().any(|partition| partition.owns(uart.registers.start())))
+        .is_some_and(|uart| plan.partitions.iter().any(|partition| partition.has_device(uart.path)))
     {
         console::give_away();
     }

@@ -265,6 +265,10 @@ impl<'a> bulkhead_policy::dispatch::System for Stopped<'a> {
         }
     }
 
+    fn access_shared_page(&mut self, page: usize, offset: u64, direction: Direction) -> u64 {
+        self.partition.access_shared_page(page, offset, direction)
+    }
+
     fn kick(&mut self, vcpu: usize) {
         if let Some(&cpu) = self.partition.plan.cpus.get(vcpu) {
             gic::kick(cpu);

@@ -5,21 +5,23 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bulkhead_arch::gic::{self, GicMachine};
-use bulkhead_arch::mmu;
+use bulkhead_arch::mmu::{self, Mmio};
 use bulkhead_arch::percpu::PerCpu;
-use bulkhead_policy::addr::{Pa, Region};
+use bulkhead_policy::addr::{PAGE_SIZE, Pa, Region};
 use bulkhead_policy::bundle::Bundle;
-use bulkhead_policy::dispatch::EmulatedDevices;
+use bulkhead_policy::dispatch::{Direction, EmulatedDevices};
 use bulkhead_policy::irq::IntId;
 use bulkhead_policy::lifecycle::Lifecycle;
 use bulkhead_policy::plan::{MAX_CPUS, PartitionPlan, Plan};
 use bulkhead_policy::platform::Platform;
+use bulkhead_policy::shared_page::Step;
 use bulkhead_policy::stage2::Kind;
 use bulkhead_policy::stage2::{Stage2, Table};
 use bulkhead_policy::tree::Tree;
 use bulkhead_policy::vcpu::Exception;
 use bulkhead_policy::vgic::Vgic;
 use bulkhead_policy::vpl011::Vpl011;
+use spin::mutex::TicketMutex;
 use spin::{Mutex, Once};
 
 /// Everything that runs.
@@ -54,6 +56,8 @@ pub struct Partition {
     pub plan: &'static PartitionPlan<'static>,
     /// What is emulated for it.
     pub devices: EmulatedDevices,
+    /// The registers of `devices.shared_pages`: the only ones of guests' devices that EL2 maps.
+    shared_registers: Vec<Mmio>,
     /// Its stage-2 tables.
     pub stage2: Stage2<'static>,
     /// Its interrupt controller.
@@ -69,6 +73,10 @@ pub struct Partition {
     line_due: AtomicBool,
     refused: [AtomicU64; 3],
 }
+
+/// Held while a register that several partitions have bits of is read and written back. In turns, so that nobody waits longer than
+/// each of the others once.
+static REGISTER_CHANGE: TicketMutex<()> = TicketMutex::new(());
 
 impl System {
     /// Builds the partitions of `plan`: tables, interrupt controllers, roles.
@@ -144,7 +152,13 @@ impl Partition {
             redistributors: frames.next().filter(|_| cpu_interface.is_none()),
             deactivate: cpu_interface.map(|frame| frame.deactivate),
             uart: plan.console.map(|console| console.registers),
+            shared_pages: &plan.shared_pages,
         };
+        let mut shared_registers = Vec::with_capacity(plan.shared_pages.len());
+        for shared in &plan.shared_pages {
+            let registers = Region::new(shared.page, PAGE_SIZE).and_then(Mmio::map);
+            shared_registers.push(registers.ok_or("there are too many shared pages of registers")?);
+        }
         let ppis = [Some(platform.virtual_timer), Some(platform.physical_timer), platform.pmu];
         let ppis = ppis.iter().flatten().fold(0, |mask, intid| mask | 1 << intid.raw());
         let mut vgic = Vgic::new(gic::model(), gic::words(), plan.cpus.len(), ppis, platform.virtual_timer);
@@ -161,6 +175,7 @@ impl Partition {
             index,
             plan,
             devices,
+            shared_registers,
             stage2,
             vgic: Mutex::new(vgic),
             lifecycle: Mutex::new(Lifecycle::new(plan.cpus.len())),
@@ -172,12 +187,26 @@ impl Partition {
         })
     }
 
-    /// Whether it owns a device with registers at `pa`.
-    pub fn owns(&self, pa: Pa) -> bool {
-        self.plan
-            .devices
-            .iter()
-            .any(|device| Region::new(device.pa, device.size).is_some_and(|region| region.contains(pa)))
+    /// A load or store of the guest at `offset` of its shared page `page`; the value of a load.
+    #[inline(never)]
+    pub fn access_shared_page(&self, page: usize, offset: u64, direction: Direction) -> u64 {
+        let (Some(registers), Some(rules)) =
+            (self.shared_registers.get(page), self.plan.shared_pages.get(page))
+        else {
+            return 0;
+        };
+        let step = rules.decide(offset, direction);
+        let offset = offset as usize;
+        match step {
+            Step::Nothing => {}
+            Step::Read(mask) => return (registers.read32(offset) & mask).into(),
+            Step::Write(value) => registers.write32(offset, value),
+            Step::Change { mask, bits } => {
+                let _turn = REGISTER_CHANGE.lock();
+                registers.write32(offset, registers.read32(offset) & !mask | bits);
+            }
+        }
+        0
     }
 
     /// Whether it has an emulated console.

@@ -10,6 +10,7 @@ use crate::irq::IntId;
 use crate::lifecycle::Lifecycle;
 use crate::machine::Machine;
 use crate::psci::Outcome;
+use crate::shared_page::SharedPage;
 use crate::syndrome::{DataAbort, Exit, SystemRegister, SystemRegisterAccess};
 use crate::vcpu::{Exception, Registers};
 use crate::vgic::{Access, Vgic};
@@ -25,6 +26,8 @@ pub struct EmulatedDevices {
     pub deactivate: Option<Region<Ipa>>,
     /// PL011.
     pub uart: Option<Region<Ipa>>,
+    /// Pages of registers of which the partition has parts.
+    pub shared_pages: &'static [SharedPage],
 }
 
 /// A load or a store.
@@ -54,6 +57,8 @@ pub trait System {
     fn with_lifecycle<R>(&mut self, f: impl FnOnce(&mut Lifecycle) -> R) -> R;
     /// A load or store in its emulated PL011; the value of a load.
     fn access_uart(&mut self, offset: u64, direction: Direction) -> u64;
+    /// A load or store at this offset, a multiple of 4, of its shared page `page`; the value of a load.
+    fn access_shared_page(&mut self, page: usize, offset: u64, direction: Direction) -> u64;
     /// Makes the CPU of `vcpu` look at its lifecycle.
     fn kick(&mut self, vcpu: usize);
     /// The CPU's own ID register with this CRm and Op2.
@@ -113,6 +118,11 @@ fn data_abort<S: System>(system: &mut S, abort: DataAbort, registers: &mut Regis
         return Action::Advance;
     }
     let Some(access) = abort.access else { return unowned };
+    if let Device::SharedPage(_, offset) = device
+        && (access.size > 4 || offset & 3 != 0)
+    {
+        return unowned;
+    }
     let direction = if abort.write {
         Direction::Store(access.truncate(registers.get(access.register)))
     } else {
@@ -136,6 +146,7 @@ enum Device {
     Redistributors(u64),
     Deactivate(u64),
     Uart(u64),
+    SharedPage(usize, u64),
 }
 
 impl Device {
@@ -149,7 +160,11 @@ impl Device {
         if let Some(offset) = devices.uart.and_then(|region| region.offset_of(ipa)) {
             return Some(Self::Uart(offset));
         }
-        devices.deactivate.and_then(|region| region.offset_of(ipa)).map(Self::Deactivate)
+        if let Some(offset) = devices.deactivate.and_then(|region| region.offset_of(ipa)) {
+            return Some(Self::Deactivate(offset));
+        }
+        let mut pages = devices.shared_pages.iter().enumerate();
+        pages.find_map(|(page, rules)| Some(Self::SharedPage(page, rules.offset_of(ipa)?)))
     }
 
     fn access<S: System>(self, system: &mut S, size: u64, direction: Direction) -> Access {
@@ -180,6 +195,9 @@ impl Device {
             }
             (Self::Deactivate(_), Direction::Load) => Access::Value(0),
             (Self::Uart(offset), direction) => Access::Value(system.access_uart(offset, direction)),
+            (Self::SharedPage(page, offset), direction) => {
+                Access::Value(system.access_shared_page(page, offset, direction))
+            }
         }
     }
 }

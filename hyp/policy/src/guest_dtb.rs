@@ -39,6 +39,8 @@ const UART_CLOCK: u32 = 24_000_000;
 const UART_SPEED: u32 = 115_200;
 /// Name of that clock's node.
 const UART_CLOCK_NODE: &str = "uart-clock";
+/// Pins of a GPIO controller that are not to be used.
+const RESERVED_PINS: &str = "gpio-reserved-ranges";
 /// The most clocks of passed-through devices; what needs more goes without.
 const MAX_CLOCKS: usize = 16;
 
@@ -109,12 +111,14 @@ impl<'t> Guest<'t> {
 
     /// The partition's devices with the address in their names, each once.
     fn owned(&self) -> impl Iterator<Item = (Node<'t>, u64)> + use<'t> {
-        let (board, devices) = (self.board, &self.partition.devices);
-        devices.iter().enumerate().filter_map(move |(index, window)| {
-            if devices.iter().take(index).any(|earlier| earlier.path == window.path) {
-                return None;
-            }
-            let node = board.find(window.path)?;
+        let (board, partition) = (self.board, self.partition);
+        let whole = partition.devices.iter().map(|window| window.path);
+        let first = whole.clone().enumerate().filter(move |&(index, path)| {
+            !partition.devices.iter().take(index).any(|earlier| earlier.path == path)
+        });
+        let parts = partition.parts.iter().map(|part| part.path);
+        first.map(|(_, path)| path).chain(parts).filter_map(|path| {
+            let node = board.find(path)?;
             Some((node, node.reg().next()??.start().raw()))
         })
     }
@@ -286,15 +290,36 @@ impl<'t> Guest<'t> {
                 w.value_number(region.size());
             }
             w.end_property();
+            let part = self.partition.parts.iter().find(|part| part.path == device.path());
+            let polled = part.is_some_and(|part| part.polled);
+            let units = part.and_then(|part| part.units);
             // The GIC is the root's already.
-            if let Some(phandle) = device.interrupt_parent().and_then(Node::phandle)
+            if !polled
+                && let Some(phandle) = device.interrupt_parent().and_then(Node::phandle)
                 && phandle != self.gic_phandle
             {
                 w.cells("interrupt-parent", &[phandle]);
             }
-            let replaced = ["reg", "interrupt-parent"];
-            for property in device.properties().filter(|property| !replaced.contains(&property.name)) {
-                self.copy_property(w, device, property);
+            let renewed = units.map_or(RESERVED_PINS, |(divided, _)| divided.usable.unwrap_or(RESERVED_PINS));
+            for property in device.properties() {
+                let replaced = property.name == "reg"
+                    || property.name == "interrupt-parent"
+                    // The manifest names it for use, although the board's firmware may not.
+                    || part.is_some() && property.name == "status"
+                    || polled && property.name.starts_with("interrupt")
+                    || units.is_some() && property.name == renewed;
+                if !replaced {
+                    self.copy_property(w, device, property);
+                }
+            }
+            if let Some((divided, units)) = units {
+                // Below it are groups of pins that are not all the partition's.
+                match divided.usable {
+                    Some(name) => w.cells(name, &[units as u32]),
+                    None => reserved_pins(w, divided.units, units),
+                }
+                w.end();
+                continue;
             }
             // What is below keeps its own addressing.
             let mut open = device;
@@ -368,6 +393,20 @@ impl<'t> Guest<'t> {
         let free = self.clocks.iter_mut().find(|slot| **slot == 0);
         free.map(|slot| *slot = phandle).is_some()
     }
+}
+
+/// The pins that are not in `owned` (Linux binding `gpio`).
+fn reserved_pins(w: &mut Writer<'_>, count: u8, owned: u64) {
+    w.begin_property(RESERVED_PINS);
+    let mut next = 0;
+    for pin in (0..count).filter(|&pin| owned.wrapping_shr(pin.into()) & 1 != 0).chain([count]) {
+        if pin > next {
+            w.value_cell(next.into());
+            w.value_cell(pin.saturating_sub(next).into());
+        }
+        next = pin.saturating_add(1);
+    }
+    w.end_property();
 }
 
 /// Ends the nodes from `open` up to below `parent`.

@@ -33,6 +33,7 @@ pub mod manifest;
 pub mod plan;
 pub mod platform;
 pub mod psci;
+pub mod shared_page;
 pub mod stage2;
 pub mod syndrome;
 pub mod tree;

@@ -30,6 +30,7 @@ mod devices;
 mod layout;
 mod memory;
 mod names;
+mod parts;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -45,8 +46,8 @@ pub const DTB_SPACE: u64 = 64 << 10;
 
 /// The most ranges of one partition's memory.
 const MAX_RANGES: usize = 16;
-/// The most entries of one partition's `access`.
-const MAX_ACCESS: usize = 64;
+/// The most entries of a list: as many as there can be CPUs, or units of a device.
+const MAX_LIST: usize = MAX_CPUS;
 /// A longer command line is refused: Linux on arm64 keeps 2048 bytes (`COMMAND_LINE_SIZE`).
 const MAX_BOOTARGS: usize = 2047;
 /// GICv2 has 8 CPU interfaces (IHI 0048, 1.1).
@@ -58,7 +59,7 @@ const MAX_FINDINGS: usize = 64;
 const UNPROTECTED_DMA: &str = "unprotected-dma";
 
 /// The properties of a partition.
-const PROPERTIES: [&str; 14] = [
+const PROPERTIES: [&str; 18] = [
     "os,type",
     "cpus",
     "memory",
@@ -70,6 +71,10 @@ const PROPERTIES: [&str; 14] = [
     "entry",
     "access",
     UNPROTECTED_DMA,
+    "access-registers",
+    "gpio-pins",
+    "dma-channels",
+    "polled",
     "console",
     "console-address",
     "console-interrupt",
@@ -187,6 +192,10 @@ struct Draft<'a> {
     entry: Option<u64>,
     access: Vec<&'a str>,
     unprotected: Vec<&'a str>,
+    access_registers: Vec<&'a str>,
+    gpio_pins: Vec<u32>,
+    dma_channels: Vec<u32>,
+    polled: Vec<&'a str>,
     console: Option<VirtualUart>,
 }
 
@@ -197,6 +206,13 @@ impl Draft<'_> {
             Some(_) => "memory (for unprotected-dma at the same physical address)",
             None => "physical-memory",
         }
+    }
+}
+
+impl Draft<'_> {
+    fn names_no_device(&self) -> bool {
+        let lists = [&self.access, &self.access_registers, &self.polled, &self.unprotected];
+        lists.iter().all(|list| list.is_empty()) && self.gpio_pins.is_empty() && self.dma_channels.is_empty()
     }
 }
 
@@ -281,17 +297,27 @@ impl<'a> Reader<'a, '_> {
         self.get(name, "a list of 64-bit numbers, written /bits/ 64 <...>", |p| Some(p.u64s()?.collect()))
     }
 
+    /// A list of numbers, one more than [`MAX_LIST`] where there are more.
+    fn cells(&mut self, name: &str) -> Vec<u32> {
+        let list = self.get(name, "a list of numbers, not empty", |p| {
+            p.u32s()
+                .filter(|list| list.len() != 0)
+                .map(|list| list.take(MAX_LIST.saturating_add(1)).collect())
+        });
+        list.unwrap_or_default()
+    }
+
     /// A list of names of devices.
     fn names(&mut self, name: &str) -> Vec<&'a str> {
         let form = "a list of node paths or aliases of the board's tree";
         let list = self.get(name, form, |p| {
-            let list: Vec<_> = p.strings().take(MAX_ACCESS.saturating_add(1)).collect();
+            let list: Vec<_> = p.strings().take(MAX_LIST.saturating_add(1)).collect();
             (!list.is_empty()).then_some(list)
         });
         let mut list = list.unwrap_or_default();
-        if list.len() > MAX_ACCESS {
-            self.findings.push(self.node, text!("{name} has more than {MAX_ACCESS} entries"));
-            list.truncate(MAX_ACCESS);
+        if list.len() > MAX_LIST {
+            self.findings.push(self.node, text!("{name} has more than {MAX_LIST} entries"));
+            list.truncate(MAX_LIST);
         }
         list
     }
@@ -320,27 +346,26 @@ fn draft<'a>(node: Node<'a>, platform: &Platform<'_>, findings: &mut Findings) -
         "bare" => Some(OsType::Bare),
         _ => None,
     });
-    let cpus = reader.get("cpus", "a list of CPU numbers, not empty", |p| {
-        p.u32s().filter(|list| list.len() != 0).map(|list| list.take(MAX_CPUS.saturating_add(1)).collect())
-    });
     let bootargs = reader.get("bootargs", "one string", Property::string);
     if bootargs.is_some_and(|bootargs| bootargs.len() > MAX_BOOTARGS) {
         reader.findings.push(node, text!("bootargs must have at most {MAX_BOOTARGS} characters"));
     }
-    let access = reader.names("access");
-    let unprotected = reader.names(UNPROTECTED_DMA);
     Draft {
         node,
         os: os.unwrap_or(OsType::Bare),
-        cpus: cpus.unwrap_or_default(),
+        cpus: reader.cells("cpus"),
         memory: draft_memory(&mut reader),
         kernel: reader.string("kernel"),
         ramdisk: reader.string("ramdisk"),
         bootargs,
         load_address: reader.address("load-address"),
         entry: reader.address("entry"),
-        access,
-        unprotected,
+        access: reader.names("access"),
+        unprotected: reader.names(UNPROTECTED_DMA),
+        access_registers: reader.names("access-registers"),
+        gpio_pins: reader.cells("gpio-pins"),
+        dma_channels: reader.cells("dma-channels"),
+        polled: reader.names("polled"),
         console: draft_console(&mut reader, platform),
     }
 }
@@ -570,6 +595,7 @@ fn check_consoles(
 enum Occupant<'a> {
     Memory,
     Device(&'a str),
+    SharedPage,
     Console,
     Gic(&'static str),
 }
@@ -579,6 +605,7 @@ impl fmt::Display for Occupant<'_> {
         match self {
             Self::Memory => f.write_str("its memory"),
             Self::Device(path) => f.write_str(path),
+            Self::SharedPage => f.write_str("the page of registers of which it has a part"),
             Self::Console => f.write_str("its emulated console"),
             Self::Gic(frame) => write!(f, "the interrupt controller's {frame}"),
         }
@@ -595,7 +622,12 @@ fn check_addresses(draft: &Draft<'_>, access: &Access<'_>, platform: &Platform<'
         .filter_map(|window| Some((Region::new(window.ipa, window.size)?, Occupant::Device(window.path))));
     let console = draft.console.iter().map(|console| (console.registers, Occupant::Console));
     let memory = draft.memory.iter().map(|range| (range.ipa, Occupant::Memory));
-    let all: Vec<_> = frames.chain(devices).chain(console).chain(memory).collect();
+    let mut all: Vec<_> = frames.chain(devices).chain(console).chain(memory).collect();
+    for page in &access.shared_pages {
+        all.extend(
+            Region::new(Ipa::new(page.page.raw()), PAGE_SIZE).map(|region| (region, Occupant::SharedPage)),
+        );
+    }
     for (index, (region, occupant)) in all.iter().enumerate() {
         for (other_region, other) in all.iter().take(index) {
             // Pages of one partition's devices may be the same; no two other things may.
@@ -635,6 +667,8 @@ fn finish<'a>(
         cpus: draft.cpus.iter().map(|&cpu| cpu as usize).collect(),
         memory: memory.collect::<Option<_>>()?,
         devices: access.windows,
+        parts: access.parts,
+        shared_pages: access.shared_pages,
         interrupts: access.interrupts,
         unprotected: access.unprotected,
         console: draft.console,

@@ -6,8 +6,11 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use bulkhead_board::divided::DividedDevice;
+
 use crate::addr::{Ipa, Pa, Region};
 use crate::irq::{IntId, Trigger};
+use crate::shared_page::SharedPage;
 use crate::stage2::Kind;
 
 /// Everything that will run on the machine.
@@ -37,6 +40,10 @@ pub struct PartitionPlan<'a> {
     pub memory: Vec<MemoryWindow>,
     /// Devices passed through to it.
     pub devices: Vec<DeviceWindow<'a>>,
+    /// Devices of which it has registers by the rules of `shared_pages`.
+    pub parts: Vec<DevicePart<'a>>,
+    /// Pages of registers that trap; none of them is in `devices`.
+    pub shared_pages: Vec<SharedPage>,
     /// Interrupts of those devices, each an SPI.
     pub interrupts: Vec<OwnedInterrupt>,
     /// Those of its devices that reach memory past the stage-2 tables, as its `unprotected-dma` allows.
@@ -110,6 +117,17 @@ impl fmt::Display for DmaRisk<'_> {
     }
 }
 
+/// A device in a page that others have parts of as well.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DevicePart<'a> {
+    /// Path of the device's node in the board's tree.
+    pub path: &'a str,
+    /// The partition has it without its interrupt.
+    pub polled: bool,
+    /// Which units of it the partition has, one bit for each; `None` where it has the whole device.
+    pub units: Option<(&'static DividedDevice, u64)>,
+}
+
 /// An SPI that belongs to a partition and arrives from real hardware.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OwnedInterrupt {
@@ -153,6 +171,13 @@ impl PartitionPlan<'_> {
             let offset = ipa.raw().checked_sub(window.ipa.raw())?;
             Region::new(Pa::new(window.pa.raw().checked_add(offset)?), window.size.checked_sub(offset)?)
         })
+    }
+
+    /// Whether it has the device with this node, or a part of it.
+    #[must_use]
+    pub fn has_device(&self, path: &str) -> bool {
+        self.devices.iter().any(|device| device.path == path)
+            || self.parts.iter().any(|part| part.path == path)
     }
 
     /// Everything that is mapped at stage 2: IPA, PA, size, kind.

@@ -184,3 +184,39 @@ fn a_second_console_page_moves_the_node() {
     assert_eq!(cells(guests[0], "/memory@0", "reg"), [0, 0, 0, 0x20_0000]);
     assert_eq!(cells(guests[0], "/memory@80000000", "reg"), [0, 0x8000_0000, 0, 0x1000]);
 }
+
+#[test]
+#[cfg_attr(miri, ignore = "runs dtc")]
+fn parts_of_devices_are_told() {
+    use Value::{Cells, Numbers, Text};
+    let partition = |cpu, pins, device, last| {
+        [
+            ("os,type", Text("bare")),
+            ("cpus", Cells(cpu)),
+            ("memory", Numbers(&[0x4000_0000, 0x100_0000])),
+            ("kernel", Text("bare.bin")),
+            ("gpio-pins", Cells(pins)),
+            ("access-registers", Text(device)),
+            last,
+        ]
+    };
+    let polled = ("polled", Text("/soc/gpio@7e200000\0/soc/spi@7e204800"));
+    let manifest = tests::manifest(&[
+        ("left", &partition(&[0], &[0, 4, 17], "/soc/spi@7e204600", ("bootargs", Text("quiet")))),
+        ("right", &partition(&[1], &[5, 57], "/soc/spi@7e204800", polled)),
+    ]);
+    let guests = guests(&tests::rpi4(), &manifest);
+    let reserved = |guest: usize| cells(guests[guest], "/gpio@fe200000", "gpio-reserved-ranges");
+    assert_eq!(reserved(0), [1, 3, 5, 12, 18, 40]);
+    assert_eq!(reserved(1), [0, 5, 6, 51]);
+    assert_eq!(cells(guests[0], "/gpio@fe200000", "interrupts").len(), 12);
+    assert_eq!(cells(guests[0], "/spi@fe204600", "reg"), [0, 0xfe20_4600, 0, 0x200]);
+    assert_eq!(cells(guests[0], "/spi@fe204600", "interrupts"), [0, 118, 4]);
+    for path in ["/gpio@fe200000", "/spi@fe204800"] {
+        let node = guests[1].find(path).expect("the device");
+        assert!(node.properties().all(|property| !property.name.starts_with("interrupt")));
+    }
+    // No groups of pins, of which some are another's.
+    assert_eq!(guests[0].find("/gpio@fe200000").expect("the device").children().count(), 0);
+    assert!(guests[0].find("/spi@fe204800").is_none());
+}

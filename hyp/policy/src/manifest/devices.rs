@@ -7,29 +7,33 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use bulkhead_board::devices::{ALL_MEMORY, Class};
+use bulkhead_board::divided::DividedDevice;
 
 use super::names::{self, Quoted};
-use super::{Draft, Findings, UNPROTECTED_DMA};
+use super::{Draft, Findings, UNPROTECTED_DMA, parts};
 use crate::addr::{Ipa, PAGE_SIZE, Pa, Region};
 use crate::irq::IntId;
-use crate::plan::{DeviceWindow, DmaRisk, OwnedInterrupt};
+use crate::plan::{DevicePart, DeviceWindow, DmaRisk, OwnedInterrupt};
 use crate::platform::{Platform, is_pmu};
+use crate::shared_page::SharedPage;
 use crate::stage2::IPA_BITS;
 use crate::tree::{GicInterrupt, Node, Property, Tree};
 
 /// Ranges of one bus that count; with more it reaches less than it could.
 const MAX_DMA_RANGES: usize = 64;
 
-/// What a partition's `access` comes to.
+/// What the devices that a partition names come to.
 #[derive(Default)]
 pub(super) struct Access<'a> {
     pub(super) nodes: Vec<Node<'a>>,
     pub(super) windows: Vec<DeviceWindow<'a>>,
+    pub(super) parts: Vec<DevicePart<'a>>,
+    pub(super) shared_pages: Vec<SharedPage>,
     pub(super) interrupts: Vec<OwnedInterrupt>,
     pub(super) unprotected: Vec<DmaRisk<'a>>,
 }
 
-/// Resolves `access` of all partitions and compares it.
+/// Resolves the devices that partitions name, and compares them.
 pub(super) fn check<'a>(
     drafts: &[Draft<'_>],
     platform: &Platform<'_>,
@@ -38,7 +42,7 @@ pub(super) fn check<'a>(
 ) -> Vec<Access<'a>> {
     let mut claims: Vec<Claim<'_, 'a>> = Vec::new();
     let mut accesses: Vec<Access<'a>> = drafts.iter().map(|_| Access::default()).collect();
-    if drafts.iter().all(|draft| draft.access.is_empty() && draft.unprotected.is_empty()) {
+    if drafts.iter().all(Draft::names_no_device) {
         return accesses;
     }
     let registers = registers(board);
@@ -53,18 +57,23 @@ pub(super) fn check<'a>(
         };
         let unprotected: Vec<_> =
             draft.unprotected.iter().filter_map(|name| find(UNPROTECTED_DMA, name)).collect();
-        let nodes: Vec<_> = draft.access.iter().filter_map(|name| find("access", name)).collect();
+        let whole = draft.access.iter().map(|&name| (name, Share::Whole));
+        let mut wishes: Vec<_> = whole
+            .chain(draft.access_registers.iter().map(|&name| (name, Share::Registers)))
+            .filter_map(|(name, share)| Some((find(share.property(), name)?, share)))
+            .collect();
+        parts::units(draft, platform, board, &mut wishes, findings);
         for node in &unprotected {
-            if !nodes.contains(node) {
+            if !wishes.iter().any(|(wish, _)| wish == node) {
                 let message =
                     text!("unprotected-dma names {}, which is not in access; add it there", node.path());
                 findings.push(draft.node, message);
             }
         }
-        for node in nodes {
+        for (node, share) in wishes {
             match refusal(node, unprotected.contains(&node), &registers, platform) {
                 Some(reason) => findings.push(draft.node, text!("{} {reason}", node.path())),
-                None => claim(Claim { partition, draft, node }, &mut claims, findings),
+                None => claim(Claim { partition, draft, node, share }, &mut claims, findings),
             }
             if unprotected.contains(&node)
                 && let Some(access) = accesses.get_mut(partition)
@@ -76,8 +85,17 @@ pub(super) fn check<'a>(
     for claim in &claims {
         let Some(access) = accesses.get_mut(claim.partition) else { continue };
         access.nodes.push(claim.node);
-        windows(claim, &claims, &registers, platform, access, findings);
-        interrupts(claim, &claims, platform, access, findings);
+        let polled = claim.draft.polled.iter().any(|name| board.find(name) == Some(claim.node));
+        if !matches!(claim.share, Share::Whole) {
+            access.parts.push(parts::part(claim, polled, platform, findings));
+        }
+        windows(claim, &claims, &registers, platform, polled, access, findings);
+        if !polled {
+            interrupts(claim, &claims, platform, access, findings);
+        }
+    }
+    for (draft, access) in drafts.iter().zip(&accesses) {
+        parts::check_polled(draft, access, board, findings);
     }
     shared_interrupts(drafts, &accesses, platform, findings);
     accesses
@@ -85,10 +103,32 @@ pub(super) fn check<'a>(
 
 /// A partition's wish for a device.
 #[derive(Clone, Copy)]
-struct Claim<'d, 'a> {
-    partition: usize,
-    draft: &'d Draft<'d>,
-    node: Node<'a>,
+pub(super) struct Claim<'d, 'a> {
+    pub(super) partition: usize,
+    pub(super) draft: &'d Draft<'d>,
+    pub(super) node: Node<'a>,
+    pub(super) share: Share,
+}
+
+/// How much of it.
+#[derive(Clone, Copy)]
+pub(super) enum Share {
+    /// Its pages.
+    Whole,
+    /// Its registers, not the pages around them.
+    Registers,
+    /// The registers of these of its units, one bit for each.
+    Units(&'static DividedDevice, u64),
+}
+
+impl Share {
+    fn property(self) -> &'static str {
+        match self {
+            Self::Whole => "access",
+            Self::Registers => "access-registers",
+            Self::Units(device, _) => device.property,
+        }
+    }
 }
 
 pub(super) fn unknown(property: &str, name: &str, board: &Tree<'_>, offered: bool) -> String {
@@ -108,28 +148,32 @@ pub(super) fn unknown(property: &str, name: &str, board: &Tree<'_>, offered: boo
 /// Adds a claim if nobody else has one to the same device, or to one above or below it.
 fn claim<'d, 'a>(new: Claim<'d, 'a>, claims: &mut Vec<Claim<'d, 'a>>, findings: &mut Findings) {
     let path = new.node.path();
-    let clash = claims.iter().find(|old| old.node.is_above(new.node) || new.node.is_above(old.node));
-    match clash {
-        None => claims.push(new),
-        Some(old) if old.partition == new.partition => {
-            let old = old.node.path();
-            let message = if old == path {
-                text!("access names {path} twice")
-            } else {
-                text!("access names {path} and {old}; the upper one includes the other")
-            };
-            findings.push(new.draft.node, message);
+    for old in claims.iter().filter(|old| old.node.is_above(new.node) || new.node.is_above(old.node)) {
+        let (owner, other) = (old.draft.node.path(), old.node.path());
+        let same = old.partition == new.partition;
+        let property = new.share.property();
+        if !same && let (Share::Units(device, owned), Share::Units(_, units)) = (old.share, new.share) {
+            let (unit, both) = (device.unit, owned & units);
+            if both != 0 {
+                let number = both.trailing_zeros();
+                let message = text!(
+                    "{unit} {number} of {path} is already given to {owner}; give each {unit} to one partition"
+                );
+                return findings.push(new.draft.node, message);
+            }
+            continue;
         }
-        Some(old) => {
-            let (owner, old) = (old.draft.node.path(), old.node.path());
-            let message = if old == path {
+        let message = match other == path {
+            true if same => text!("{property} names {path} twice"),
+            _ if same => text!("access names {path} and {other}; the upper one includes the other"),
+            true => {
                 text!("{path} is already given to {owner}; give each device to one partition")
-            } else {
-                text!("{path} belongs together with {old}, which is given to {owner}")
-            };
-            findings.push(new.draft.node, message);
-        }
+            }
+            _ => text!("{path} belongs together with {other}, which is given to {owner}"),
+        };
+        return findings.push(new.draft.node, message);
     }
+    claims.push(new);
 }
 
 /// Why a partition cannot have this node; `unprotected` where the manifest allows it to reach memory.
@@ -175,7 +219,12 @@ fn refusal(
 /// Whether an enabled device cannot be given away without this one: they share a page.
 fn completes_a_page(node: Node<'_>, registers: &[(Region<Pa>, Node<'_>)]) -> bool {
     let mut own = registers.iter().filter(|(_, other)| *other == node);
-    own.any(|(page, _)| registers.iter().any(|(other, node)| node.is_enabled() && other.overlaps(*page)))
+    own.any(|(block, _)| {
+        let pages = page_of(*block);
+        registers
+            .iter()
+            .any(|(other, node)| node.is_enabled() && pages.is_some_and(|pages| pages.overlaps(*other)))
+    })
 }
 
 /// What a device can do to others as the board's data say. What the data do not know may reach all memory.
@@ -239,35 +288,37 @@ fn reach<'a>(
 }
 
 /// The whole pages that a register block touches.
-fn pages(registers: Region<Pa>) -> Option<Region<Pa>> {
+pub(super) fn page_of(registers: Region<Pa>) -> Option<Region<Pa>> {
     let mask = PAGE_SIZE.wrapping_sub(1);
     let start = registers.start().raw() & !mask;
     Region::new(Pa::new(start), (registers.last().raw() | mask).wrapping_sub(start).checked_add(1)?)
 }
 
-/// The pages of all register blocks on the board.
+/// All register blocks on the board.
 fn registers<'a>(board: &'a Tree<'a>) -> Vec<(Region<Pa>, Node<'a>)> {
     let is_memory = |node: Node<'_>| node.is_memory() || node.path().starts_with("/reserved-memory/");
     board
         .nodes()
         .filter(|&node| !is_memory(node))
-        .flat_map(|node| node.reg().flatten().filter_map(pages).map(move |pages| (pages, node)))
+        .flat_map(|node| node.reg().flatten().map(move |block| (block, node)))
         .collect()
 }
 
-/// Adds the register pages of a claimed device, if nothing else lives in them.
+/// Adds the registers of a claimed device, or the pages around them, if nothing else lives there.
 fn windows<'a>(
     claim: &Claim<'_, 'a>,
     claims: &[Claim<'_, 'a>],
     registers: &[(Region<Pa>, Node<'a>)],
     platform: &Platform<'_>,
+    polled: bool,
     access: &mut Access<'a>,
     findings: &mut Findings,
 ) {
     let (node, partition) = (claim.node, claim.draft.node);
     let path = node.path();
-    for block in node.reg() {
-        let Some(pages) = block.and_then(pages).filter(|pages| pages.last().raw() >> IPA_BITS == 0) else {
+    for (index, block) in node.reg().enumerate() {
+        let place = block.and_then(|block| Some((block, page_of(block)?)));
+        let Some((block, pages)) = place.filter(|(_, pages)| pages.last().raw() >> IPA_BITS == 0) else {
             let message = text!("{path} has registers that no CPU reaches below 2^{IPA_BITS}");
             findings.push(partition, message);
             continue;
@@ -275,8 +326,10 @@ fn windows<'a>(
         if let Some(ram) = platform.ram.iter().find(|ram| ram.overlaps(pages)) {
             findings.push(partition, text!("{path} has registers at {pages} in the RAM at {ram}"));
         }
-        for (other_pages, other) in registers {
-            if !other_pages.overlaps(pages) || node.is_above(*other) {
+        let whole = matches!(claim.share, Share::Whole);
+        let (own, what) = if whole { (pages, "page") } else { (block, "registers") };
+        for (other_block, other) in registers {
+            if !other_block.overlaps(own) || node.is_above(*other) {
                 continue;
             }
             let owner = claims.iter().find(|claim| claim.node.is_above(*other));
@@ -293,11 +346,23 @@ fn windows<'a>(
                 }
                 None => text!("which nobody is given; give both to one partition"),
             };
-            findings.push(partition, text!("{path} shares the page at {pages} with {other_path}, {whose}"));
+            findings.push(partition, text!("{path} shares the {what} at {own} with {other_path}, {whose}"));
         }
-        let window =
-            DeviceWindow { path, ipa: Ipa::new(pages.start().raw()), pa: pages.start(), size: pages.size() };
-        access.windows.push(window);
+        if whole {
+            let (start, size) = (pages.start(), pages.size());
+            access.windows.push(DeviceWindow { path, ipa: Ipa::new(start.raw()), pa: start, size });
+        } else if pages.size() != PAGE_SIZE || !block.is_aligned(4) {
+            let message =
+                text!("{path} has registers that are no whole words in one page; give it by access");
+            findings.push(partition, message);
+        } else if index == 0 || matches!(claim.share, Share::Registers) {
+            let start = block.start().raw().wrapping_sub(pages.start().raw()) as u16;
+            let rules = parts::rules(claim, start, block.size(), index == 0 && polled, platform);
+            match access.shared_pages.iter_mut().find(|old| old.page == pages.start()) {
+                Some(old) => old.rules.extend(rules),
+                None => access.shared_pages.push(SharedPage { page: pages.start(), rules }),
+            }
+        }
     }
 }
 
@@ -312,7 +377,13 @@ fn interrupts<'a>(
     let partition = claim.draft.node;
     for node in claim.node.subtree() {
         let path = node.path();
-        for interrupt in node.interrupts() {
+        for (index, interrupt) in node.interrupts().enumerate() {
+            if let Share::Units(device, units) = claim.share
+                && (node != claim.node
+                    || device.interrupt_per_unit && units.checked_shr(index as u32).unwrap_or(0) & 1 == 0)
+            {
+                continue;
+            }
             let Some((controller, specifier)) = interrupt else {
                 findings.push(partition, text!("{path} has interrupts that cannot be read"));
                 break;
@@ -356,8 +427,9 @@ fn shared_interrupts(
             let other = owners.iter().find(|(intid, _)| *intid == owned.intid);
             if let Some(other) = other.and_then(|(_, other)| drafts.get(*other)) {
                 let (intid, other) = (owned.intid, other.node.path());
-                let message =
-                    text!("{intid} is shared with a device of {other}; give both devices to one partition");
+                let message = text!(
+                    "{intid} is shared with a device of {other}; give both devices to one partition, or one by access-registers and polled"
+                );
                 findings.push(draft.node, message);
             }
             owners.push((owned.intid, partition));
@@ -367,7 +439,10 @@ fn shared_interrupts(
             && !accesses.iter().any(|access| access.nodes.iter().any(|node| node.path() == uart.path))
             && access.interrupts.iter().any(|owned| owned.intid == intid)
         {
-            let message = text!("{intid} is shared with {}, which the hypervisor keeps", uart.path);
+            let message = text!(
+                "{intid} is shared with {}, which the hypervisor keeps; give the device by access-registers and polled",
+                uart.path
+            );
             findings.push(draft.node, message);
         }
     }

@@ -147,13 +147,35 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/manifests")
 }
 
-/// Compiles a tree's source with `dtc`.
-fn compile(source: &Path) -> Vec<u8> {
-    let output = Command::new("dtc").args(["-q", "-I", "dts", "-O", "dtb"]).arg(source).output();
+/// Runs `dtc` on a file.
+fn dtc(from: &str, to: &str, source: &Path) -> Vec<u8> {
+    let output = Command::new("dtc").args(["-q", "-I", from, "-O", to]).arg(source).output();
     let output = output.expect("dtc is installed (package device-tree-compiler)");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "dtc refuses {}: {errors}", source.display());
     output.stdout
+}
+
+/// Compiles a tree's source.
+fn compile(source: &Path) -> Vec<u8> {
+    dtc("dts", "dtb", source)
+}
+
+/// The Raspberry Pi's tree after `dtoverlay=uart2` and so on: these nodes are disabled without.
+pub(crate) fn rpi4() -> Vec<u8> {
+    let mut source = dtc("dtb", "dts", &directory().join("boards/rpi4-qemu.dtb"));
+    for device in ["serial@7e201400", "serial@7e201600", "spi@7e204600", "spi@7e204800"] {
+        source.extend(format!("&{{/soc/{device}}} {{ status = \"okay\"; }};\n").bytes());
+    }
+    let path = std::env::temp_dir().join(format!(
+        "bulkhead-rpi4-{}-{:?}.dts",
+        std::process::id(),
+        std::thread::current().id()
+    ));
+    fs::write(&path, source).expect("a place for temporary files");
+    let tree = compile(&path);
+    fs::remove_file(&path).expect("the file just written");
+    tree
 }
 
 /// What the first lines of a fixture say.
@@ -182,6 +204,7 @@ fn every_fixture_is_found_out() {
         ("qemu-virt-gicv2", tree(VIRT_V2)),
         ("rpi4-qemu", tree(RPI4)),
         ("rpi4-8g", tree(RPI4_8G)),
+        ("rpi4", tree(&rpi4())),
         ("sharing", tree(SHARING)),
     ]
     .into();
