@@ -63,16 +63,19 @@ impl core::error::Error for ImageError {}
 /// The most segments of an ELF executable.
 const MAX_SEGMENTS: usize = 16;
 
-fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
-    bytes.get(offset..)?.first_chunk().map(|value| u16::from_le_bytes(*value))
+/// The little-endian number in the `size` bytes at `offset`.
+#[inline(never)]
+fn number(bytes: &[u8], offset: usize, size: usize) -> Option<u64> {
+    let bytes = bytes.get(offset..)?.get(..size)?;
+    Some(bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
 }
 
-fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
-    bytes.get(offset..)?.first_chunk().map(|value| u32::from_le_bytes(*value))
+fn u16_at(bytes: &[u8], offset: usize) -> Option<u64> {
+    number(bytes, offset, 2)
 }
 
 fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
-    bytes.get(offset..)?.first_chunk().map(|value| u64::from_le_bytes(*value))
+    number(bytes, offset, 8)
 }
 
 impl Image {
@@ -130,18 +133,19 @@ fn elf(bytes: &[u8]) -> Result<Elf, ImageError> {
     if entry_size < 56 {
         return Err(ImageError("its ELF program headers are too short"));
     }
-    let size = usize::from(entry_size).saturating_mul(usize::from(count));
+    // Both have 16 bits.
+    let (entry_size, size) = (entry_size as usize, entry_size.wrapping_mul(count) as usize);
     let table = usize::try_from(table).ok().and_then(|start| bytes.get(start..start.checked_add(size)?));
     let table = table.ok_or(ImageError("its ELF program headers lie outside the file"))?;
 
     let mut segments = Vec::new();
     let mut start = None;
-    for header in table.chunks_exact(usize::from(entry_size)) {
+    for header in table.chunks_exact(entry_size) {
         let field = |offset| u64_at(header, offset).ok_or(cut);
         let (offset, address, physical) = (field(8)?, field(16)?, field(24)?);
         let (file_size, memory_size) = (field(32)?, field(40)?);
         // PT_LOAD
-        if u32_at(header, 0) != Some(1) || memory_size == 0 {
+        if number(header, 0, 4) != Some(1) || memory_size == 0 {
             continue;
         }
         if offset.checked_add(file_size).is_none_or(|end| end > bytes.len() as u64) || file_size > memory_size

@@ -21,10 +21,6 @@ use crate::tree::{Node, Property, Tree};
 macro_rules! text {
     ($($arguments:tt)*) => { format_args!($($arguments)*) };
 }
-/// `format!` in one place: expanded at every message it would be a large part of the image.
-macro_rules! string {
-    ($($arguments:tt)*) => { $crate::manifest::string(format_args!($($arguments)*)) };
-}
 
 mod devices;
 mod layout;
@@ -79,11 +75,6 @@ const PROPERTIES: [&str; 18] = [
     "console-address",
     "console-interrupt",
 ];
-
-#[inline(never)]
-fn string(arguments: fmt::Arguments<'_>) -> String {
-    alloc::fmt::format(arguments)
-}
 
 /// One fault of a manifest.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -141,7 +132,7 @@ impl Findings {
     #[inline(never)]
     fn push(&mut self, node: Node<'_>, message: fmt::Arguments<'_>) {
         if self.list.len() < MAX_FINDINGS {
-            self.list.push(Finding { path: node.path().to_string(), message: string(message) });
+            self.list.push(Finding { path: node.path().to_string(), message: message.to_string() });
         } else {
             self.dropped = self.dropped.saturating_add(1);
         }
@@ -154,8 +145,8 @@ impl Findings {
 
     fn into_result(mut self, plan: Plan<'_>) -> Result<Plan<'_>, Vec<Finding>> {
         if self.dropped != 0 {
-            let message = string!("{} more findings are not listed", self.dropped);
-            self.list.push(Finding { path: "/".to_string(), message });
+            let message = text!("{} more findings are not listed", self.dropped);
+            self.list.push(Finding { path: "/".to_string(), message: message.to_string() });
         }
         if self.list.is_empty() { Ok(plan) } else { Err(self.list) }
     }
@@ -236,7 +227,8 @@ fn drafts<'a>(manifest: &'a Tree<'a>, platform: &Platform<'_>, findings: &mut Fi
         match child.name() {
             "partitions" if partitions.is_none() => partitions = Some(child),
             "partitions" => findings.push(child, text!("there are two nodes of this name; make them one")),
-            name => findings.push(child, text!("unknown node{}", names::offer(name, ["partitions"]))),
+            name => findings
+                .push(child, text!("unknown node{}", names::offer(name, &mut ["partitions"].into_iter()))),
         }
     }
     let Some(partitions) = partitions else {
@@ -263,7 +255,7 @@ fn drafts<'a>(manifest: &'a Tree<'a>, platform: &Platform<'_>, findings: &mut Fi
 
 fn known_properties(node: Node<'_>, known: &[&'static str], findings: &mut Findings) {
     for property in node.properties().filter(|property| !known.contains(&property.name)) {
-        let offer = names::offer(property.name, known.iter().copied());
+        let offer = names::offer(property.name, &mut known.iter().copied());
         findings.push(node, text!("unknown property {}{offer}", names::Quoted(property.name)));
     }
 }
@@ -551,8 +543,7 @@ fn choose_console<'a>(
     let name = Reader { node: root, findings }.string("console");
     let Some(name) = name else { return };
     let Some(node) = board.find(name) else {
-        let message = devices::unknown("console", name, board, findings.wants_more());
-        return findings.push(root, text!("{message}"));
+        return devices::unknown(root, "console", name, board, findings);
     };
     match platform::uart(node) {
         Some(uart) => platform.uart = Some(uart),

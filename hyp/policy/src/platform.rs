@@ -293,7 +293,8 @@ impl<'a> Found<'a> {
 
 /// Whether a `compatible` string is that of a core's PMU, such as arm,cortex-a72-pmu (Linux binding `arm,pmu`).
 pub(crate) fn is_pmu(compatible: &[u8]) -> bool {
-    compatible.starts_with(b"arm,") && (compatible == b"arm,armv8-pmuv3" || compatible.ends_with(b"-pmu"))
+    compatible.starts_with(b"arm,")
+        && (*compatible == b"arm,armv8-pmuv3"[..] || compatible.ends_with(b"-pmu"))
 }
 
 /// The PPI with this position among the node's interrupts.

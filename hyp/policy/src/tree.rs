@@ -305,7 +305,8 @@ impl<'a> Tree<'a> {
                 self.nodes.get_mut(node as usize)?.compatible = (start as u32, length as u32);
             }
             b'd' if is_named(name, b"device_type") => {
-                self.nodes.get_mut(node as usize)?.is_memory = self.structure.get(start..end)? == b"memory\0";
+                self.nodes.get_mut(node as usize)?.is_memory =
+                    *self.structure.get(start..end)? == b"memory\0"[..];
             }
             b'#' | b'i' | b'p' if length == 4 => {
                 let value = word(self.structure, start)?;

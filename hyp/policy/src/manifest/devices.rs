@@ -3,8 +3,8 @@
 //! A device is more than its node: a page of registers may hold another device, an interrupt line may be
 //! shared, and a DMA master reaches all memory. Whatever cannot be kept apart is refused.
 
-use alloc::string::String;
 use alloc::vec::Vec;
+use core::{fmt, iter};
 
 use bulkhead_board::devices::{ALL_MEMORY, Class};
 use bulkhead_board::divided::DividedDevice;
@@ -50,8 +50,7 @@ pub(super) fn check<'a>(
         let mut find = |property, name| {
             let node = board.find(name);
             if node.is_none() {
-                let message = unknown(property, name, board, findings.wants_more());
-                findings.push(draft.node, text!("{message}"));
+                unknown(draft.node, property, name, board, findings);
             }
             node
         };
@@ -131,18 +130,19 @@ impl Share {
     }
 }
 
-pub(super) fn unknown(property: &str, name: &str, board: &Tree<'_>, offered: bool) -> String {
-    let offer = match name.starts_with('/') {
-        _ if !offered => String::new(),
-        true => names::offer(name, board.nodes().map(Node::path)),
-        false => {
-            let aliases = board.root().child("aliases");
-            names::offer(name, aliases.iter().flat_map(|node| node.properties()).map(|alias| alias.name))
-        }
-    };
-    let kind = if name.starts_with('/') { "node" } else { "alias" };
+pub(super) fn unknown(node: Node<'_>, property: &str, name: &str, board: &Tree<'_>, findings: &mut Findings) {
+    let aliases = board.root().child("aliases");
+    let mut paths = board.nodes().map(Node::path);
+    let mut aliases = aliases.iter().flat_map(|node| node.properties()).map(|alias| alias.name);
+    let (kind, mut candidates): (_, &mut dyn Iterator<Item = _>) =
+        if name.starts_with('/') { ("node", &mut paths) } else { ("alias", &mut aliases) };
+    let mut none = iter::empty();
+    if !findings.wants_more() {
+        candidates = &mut none;
+    }
+    let offer = names::offer(name, candidates);
     let name = Quoted(name);
-    string!("{property} names {name}, but the board's tree has no such {kind}{offer}")
+    findings.push(node, text!("{property} names {name}, but the board's tree has no such {kind}{offer}"));
 }
 
 /// Adds a claim if nobody else has one to the same device, or to one above or below it.
@@ -176,18 +176,42 @@ fn claim<'d, 'a>(new: Claim<'d, 'a>, claims: &mut Vec<Claim<'d, 'a>>, findings: 
     claims.push(new);
 }
 
+/// Why a partition cannot have a node.
+enum Refusal {
+    /// It is given to nobody, for this reason.
+    Kept(&'static str),
+    /// It reaches memory, as this shows.
+    DmaMaster(&'static str),
+    Other(&'static str),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kept(why) => write!(f, "is given to nobody: {why}"),
+            Self::DmaMaster(mark) => write!(
+                f,
+                "is a DMA master ({mark}), and the board has no SMMU to confine it: it could reach all memory; \
+                 name it in unprotected-dma as well if its owner may"
+            ),
+            Self::Other(reason) => f.write_str(reason),
+        }
+    }
+}
+
 /// Why a partition cannot have this node; `unprotected` where the manifest allows it to reach memory.
 fn refusal(
     node: Node<'_>,
     unprotected: bool,
     registers: &[(Region<Pa>, Node<'_>)],
     platform: &Platform<'_>,
-) -> Option<String> {
+) -> Option<Refusal> {
     let path = node.path();
     let top = path.split('/').nth(1).unwrap_or("");
     let below_gic = path.strip_prefix(platform.gic_path);
     let below_gic = below_gic.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    let emulated = |name: &[u8]| name == b"arm,armv8-timer" || name.starts_with(b"arm,psci") || is_pmu(name);
+    let emulated =
+        |name: &[u8]| *name == b"arm,armv8-timer"[..] || name.starts_with(b"arm,psci") || is_pmu(name);
     let class = class(node, platform);
     let reason = if matches!(top, "" | "chosen" | "aliases") {
         "is no device"
@@ -198,14 +222,11 @@ fn refusal(
     } else if below_gic || node.compatible().any(emulated) {
         "is something of which every partition gets its own; take it out of access"
     } else if let Class::Kept(why) = class {
-        return Some(string!("is given to nobody: {why}"));
+        return Some(Refusal::Kept(why));
     } else if !node.is_enabled() && !completes_a_page(node, registers) {
         "is disabled on this board"
     } else if let Some(mark) = dma_mark(node, class, platform).filter(|_| !unprotected) {
-        return Some(string!(
-            "is a DMA master ({mark}), and the board has no SMMU to confine it: it could reach all memory; \
-             name it in unprotected-dma as well if its owner may"
-        ));
+        return Some(Refusal::DmaMaster(mark));
     } else if node.property("ranges").is_some() {
         "is a bus; name the devices below it (what is behind a PCI host cannot be given away)"
     } else if node.property("reg").is_none() {
@@ -213,7 +234,7 @@ fn refusal(
     } else {
         return None;
     };
-    Some(reason.into())
+    Some(Refusal::Other(reason))
 }
 
 /// Whether an enabled device cannot be given away without this one: they share a page.

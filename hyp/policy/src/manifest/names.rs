@@ -1,6 +1,5 @@
 //! Names in messages: quoted, and the one offered that was probably meant.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
@@ -30,13 +29,26 @@ const MAX_DISTANCE: usize = 3;
 /// Longer names are not compared.
 const MAX_LENGTH: usize = 96;
 
-/// `; did you mean "x"?` for the candidate that is most like `name`, or nothing where none is.
-pub(super) fn offer<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
-    let nearest = candidates
-        .into_iter()
-        .filter_map(|candidate| Some((distance(name, candidate)?, candidate)))
-        .min_by_key(|&(distance, _)| distance);
-    nearest.map_or(String::new(), |(_, candidate)| string!("; did you mean {}?", Quoted(candidate)))
+/// `; did you mean "x"?`, or nothing.
+pub(super) struct Offer<'a>(Option<&'a str>);
+
+impl fmt::Display for Offer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |name| write!(f, "; did you mean {}?", Quoted(name)))
+    }
+}
+
+/// The candidate that is most like `name`, if any is.
+pub(super) fn offer<'a>(name: &str, candidates: &mut dyn Iterator<Item = &'a str>) -> Offer<'a> {
+    let mut nearest = None;
+    for candidate in candidates {
+        if let Some(distance) = distance(name, candidate)
+            && nearest.is_none_or(|(least, _)| distance < least)
+        {
+            nearest = Some((distance, candidate));
+        }
+    }
+    Offer(nearest.map(|(_, candidate)| candidate))
 }
 
 /// Edits that turn one name into the other (Levenshtein), where they are few for the length.
