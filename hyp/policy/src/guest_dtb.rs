@@ -4,13 +4,16 @@
 //! It is written straight into the guest's memory, front to back, without allocating: a partition that restarts
 //! gets a fresh one. Devices stand below the root at their CPU addresses, whatever buses they have on the board,
 //! with their properties as they are; phandles stay the board's, so references between them hold. What refers
-//! to something that the partition does not have (a clock, a reset, a DMA channel) is left out.
+//! to something that the partition does not have (a reset, a regulator, a DMA channel) is left out. Two things a driver
+//! cannot do without: where a clock runs as the firmware set it, and the board's data know how fast, a fixed
+//! clock stands in; and a device that reads and writes memory by itself has a bus above it that says at which addresses.
 //!
 //! References are to the Devicetree Specification, release 0.4.
 
 use core::fmt;
 
 use crate::irq::{IntId, Trigger};
+use crate::manifest::MAX_DMA_RANGES;
 use crate::plan::PartitionPlan;
 use crate::platform::{Gic, Platform, is_pmu};
 use crate::tree::{Node, Property, Tree};
@@ -41,6 +44,8 @@ const UART_SPEED: u32 = 115_200;
 const UART_CLOCK_NODE: &str = "uart-clock";
 /// Pins of a GPIO controller that are not to be used.
 const RESERVED_PINS: &str = "gpio-reserved-ranges";
+/// The property that lists a device's clocks.
+const CLOCKS: &str = "clocks";
 /// The most clocks of passed-through devices; what needs more goes without.
 const MAX_CLOCKS: usize = 16;
 
@@ -65,8 +70,14 @@ pub fn generate(
     w.cells("#address-cells", &[2]);
     w.cells("#size-cells", &[2]);
     w.cells("interrupt-parent", &[guest.gic_phandle]);
-    for name in ["model", "compatible"] {
+    for name in ["model", "compatible", "serial-number"] {
         w.copy(board.root().property(name));
+    }
+    // The board's revision and serial number once more, as its firmware words them for Linux.
+    if let Some(system) = board.root().child("system") {
+        w.begin(format_args!("system"));
+        system.properties().for_each(|property| w.copy(Some(property)));
+        w.end();
     }
     guest.chosen(w);
     guest.aliases(w);
@@ -97,8 +108,17 @@ struct Guest<'t> {
     gic_node: Option<Node<'t>>,
     gic_phandle: u32,
     uart_clock: u32,
-    /// phandles of fixed clocks that devices refer to; 0 where free.
-    clocks: [u32; MAX_CLOCKS],
+    /// The clocks that devices refer to.
+    clocks: [Option<FixedClock<'t>>; MAX_CLOCKS],
+}
+
+/// A clock whose rate does not change while guests run.
+#[derive(Clone, Copy, PartialEq)]
+struct FixedClock<'t> {
+    /// A fixed clock of the board, or a controller.
+    node: Node<'t>,
+    /// Which of the controller's clocks it is, and its rate.
+    stands_for: Option<(u32, u32)>,
 }
 
 impl<'t> Guest<'t> {
@@ -106,7 +126,7 @@ impl<'t> Guest<'t> {
         let gic_node = board.find(platform.gic_path);
         let uart_clock = board.free_phandle();
         let gic_phandle = gic_node.and_then(Node::phandle).unwrap_or(uart_clock.saturating_add(1));
-        Self { board, platform, partition, gic_node, gic_phandle, uart_clock, clocks: [0; MAX_CLOCKS] }
+        Self { board, platform, partition, gic_node, gic_phandle, uart_clock, clocks: [None; MAX_CLOCKS] }
     }
 
     /// The partition's devices with the address in their names, each once.
@@ -128,6 +148,22 @@ impl<'t> Guest<'t> {
         self.owned().find(|(owned, _)| owned.path() == node.path())
     }
 
+    /// The bus whose `dma-ranges` say at which addresses a device finds memory that it reads and writes by itself.
+    fn dma_bus(&self, node: Node<'t>) -> Option<&'t str> {
+        self.partition.unprotected.iter().find(|risk| risk.path == node.path())?;
+        node.dma_range(0)?;
+        Some(node.parent()?.base_name())
+    }
+
+    /// A property with the path of one of the partition's devices.
+    fn path(&self, w: &mut Writer<'_>, property: &str, node: Node<'t>, address: u64) {
+        let name = node.base_name();
+        match self.dma_bus(node) {
+            Some(bus) => w.text(property, format_args!("/{bus}-{address:x}/{name}@{address:x}")),
+            None => w.text(property, format_args!("/{name}@{address:x}")),
+        }
+    }
+
     fn chosen(&self, w: &mut Writer<'_>) {
         w.begin(format_args!("chosen"));
         if let Some(bootargs) = self.partition.bootargs {
@@ -136,7 +172,7 @@ impl<'t> Guest<'t> {
         if let Some(console) = &self.partition.console {
             w.text("stdout-path", format_args!("/pl011@{:x}", console.registers.start().raw()));
         } else if let Some((node, address)) = self.board.stdout().and_then(|node| self.owner_of(node)) {
-            w.text("stdout-path", format_args!("/{}@{address:x}", node.base_name()));
+            self.path(w, "stdout-path", node, address);
         }
         if let Some(ramdisk) = self.partition.ramdisk {
             w.number("linux,initrd-start", ramdisk.start().raw());
@@ -159,7 +195,7 @@ impl<'t> Guest<'t> {
             }
             let target = alias.string().and_then(|path| self.board.find(path));
             if let Some((node, address)) = target.and_then(|node| self.owner_of(node)) {
-                w.text(alias.name, format_args!("/{}@{address:x}", node.base_name()));
+                self.path(w, alias.name, node, address);
             }
         }
         w.end();
@@ -264,12 +300,7 @@ impl<'t> Guest<'t> {
 
     fn console(&self, w: &mut Writer<'_>) {
         let Some(console) = &self.partition.console else { return };
-        w.begin(format_args!("{UART_CLOCK_NODE}"));
-        w.string("compatible", "fixed-clock");
-        w.cells("#clock-cells", &[0]);
-        w.cells("clock-frequency", &[UART_CLOCK]);
-        w.cells("phandle", &[self.uart_clock]);
-        w.end();
+        fixed_clock(w, format_args!("{UART_CLOCK_NODE}"), UART_CLOCK, self.uart_clock);
         w.begin(format_args!("pl011@{:x}", console.registers.start().raw()));
         w.bytes("compatible", b"arm,pl011\0arm,primecell\0");
         w.region("reg", console.registers);
@@ -283,6 +314,22 @@ impl<'t> Guest<'t> {
     /// The devices passed through, and the fixed clocks that they refer to.
     fn devices(&mut self, w: &mut Writer<'_>) {
         for (device, address) in self.owned() {
+            let bus = self.dma_bus(device);
+            if let Some(bus) = bus {
+                w.begin(format_args!("{bus}-{address:x}"));
+                w.string("compatible", "simple-bus");
+                w.cells("#address-cells", &[2]);
+                w.cells("#size-cells", &[2]);
+                w.bytes("ranges", b"");
+                w.begin_property("dma-ranges");
+                for (on_bus, memory) in (0..MAX_DMA_RANGES).map_while(|entry| device.dma_range(entry)) {
+                    let Some(memory) = memory else { continue };
+                    w.value_number(on_bus);
+                    w.value_number(memory.start().raw());
+                    w.value_number(memory.size());
+                }
+                w.end_property();
+            }
             w.begin(format_args!("{}@{address:x}", device.base_name()));
             w.begin_property("reg");
             for region in device.reg().flatten() {
@@ -318,12 +365,15 @@ impl<'t> Guest<'t> {
                     Some(name) => w.cells(name, &[units as u32]),
                     None => reserved_pins(w, divided.units, units),
                 }
-                w.end();
-                continue;
+            }
+            let added = self.platform.board.map_or([].as_slice(), |board| board.added);
+            for (_, name) in added.iter().filter(|(compatible, _)| device.is_compatible(compatible)) {
+                w.bytes(name, b"");
             }
             // What is below keeps its own addressing.
+            let below = if units.is_some() { 0 } else { usize::MAX };
             let mut open = device;
-            for node in device.subtree().skip(1) {
+            for node in device.subtree().skip(1).take(below) {
                 close(w, &mut open, node.parent());
                 w.begin(format_args!("{}", node.name()));
                 for property in node.properties() {
@@ -333,66 +383,114 @@ impl<'t> Guest<'t> {
             }
             close(w, &mut open, Some(device));
             w.end();
-        }
-        for clock in self.clocks.iter().filter(|&&phandle| phandle != 0) {
-            let Some(node) = self.board.by_phandle(*clock) else { continue };
-            w.begin(format_args!("{}", node.name()));
-            for property in node.properties() {
-                w.copy(Some(property));
+            if bus.is_some() {
+                w.end();
             }
-            w.end();
+        }
+        for (slot, clock) in self.clocks.iter().enumerate() {
+            let Some(clock) = clock else { continue };
+            match clock.stands_for {
+                Some((index, hertz)) => {
+                    let name = format_args!("{}-{index}", clock.node.base_name());
+                    fixed_clock(w, name, hertz, self.stand_in(slot));
+                }
+                None => {
+                    w.begin(format_args!("{}", clock.node.name()));
+                    clock.node.properties().for_each(|property| w.copy(Some(property)));
+                    w.end();
+                }
+            }
         }
     }
 
+    /// phandle of the fixed clock that stands in for a controller's: behind those of the GIC and of the emulated PL011's.
+    fn stand_in(&self, slot: usize) -> u32 {
+        self.uart_clock.saturating_add(2).saturating_add(slot as u32)
+    }
+
     /// Copies a property unless it refers to something that the partition does not have.
-    fn copy_property(&mut self, w: &mut Writer<'_>, node: Node<'_>, property: Property<'_>) {
+    fn copy_property(&mut self, w: &mut Writer<'_>, node: Node<'t>, property: Property<'_>) {
         let kept = match references(property.name) {
             Reference::None => true,
-            Reference::To(cells) => self.has_all(property, cells),
+            Reference::To(cells) => self.refer(property, cells, None),
             Reference::NamesOf(list) => node.property(list).is_none_or(|list| match references(list.name) {
-                Reference::To(cells) => self.has_all(list, cells),
+                Reference::To(cells) => self.refer(list, cells, None),
                 _ => true,
             }),
             Reference::Never => false,
         };
-        if kept {
+        if kept && property.name == CLOCKS {
+            w.begin_property(CLOCKS);
+            self.refer(property, Some("#clock-cells"), Some(w));
+            w.end_property();
+        } else if kept {
             w.copy(Some(property));
         }
     }
 
-    /// Whether the guest's tree holds every node of a list of phandles with arguments.
-    fn has_all(&mut self, list: Property<'_>, cells: Option<&str>) -> bool {
-        let Some(mut values) = list.u32s() else { return false };
-        while let Some(phandle) = values.next() {
+    /// Whether the guest's tree holds every node of a list of phandles with arguments, or something that stands in for it. Writes the list
+    /// as it is there, if told to.
+    fn refer(&mut self, list: Property<'_>, cells: Option<&str>, mut w: Option<&mut Writer<'_>>) -> bool {
+        let (mut rest, odd) = list.value.as_chunks();
+        while let Some((phandle, arguments)) = rest.split_first() {
+            let phandle = u32::from_be_bytes(*phandle);
             let Some(target) = self.board.by_phandle(phandle) else { return false };
-            let arguments = cells.map_or(Some(0), |cells| target.property(cells)?.u32());
-            let Some(arguments) = arguments else { return false };
-            if !self.provides(target, phandle) {
+            let count = cells.map_or(Some(0), |cells| target.property(cells)?.u32());
+            let Some((arguments, behind)) =
+                count.and_then(|count| arguments.split_at_checked(count as usize))
+            else {
                 return false;
-            }
-            for _ in 0..arguments {
-                if values.next().is_none() {
+            };
+            rest = behind;
+            let mut clock = None;
+            if !self.provides(target, phandle) {
+                let index = arguments.first().map_or(0, |index| u32::from_be_bytes(*index));
+                clock = if list.name == CLOCKS { self.rate(target, index) } else { None };
+                if clock.is_none() {
                     return false;
                 }
             }
+            if let Some(w) = &mut w {
+                w.value_cell(clock.map_or(phandle, |slot| self.stand_in(slot)));
+                for argument in arguments.iter().filter(|_| clock.is_none()) {
+                    w.value_cell(u32::from_be_bytes(*argument));
+                }
+            }
         }
-        true
+        odd.is_empty()
     }
 
     /// Whether a node will be in the guest's tree. Fixed clocks are added as they are asked for.
-    fn provides(&mut self, node: Node<'_>, phandle: u32) -> bool {
-        if phandle == self.gic_phandle || self.owned().any(|(owned, _)| owned.is_above(node)) {
-            return true;
-        }
-        if !node.is_compatible("fixed-clock") {
-            return false;
-        }
-        if self.clocks.contains(&phandle) {
-            return true;
-        }
-        let free = self.clocks.iter_mut().find(|slot| **slot == 0);
-        free.map(|slot| *slot = phandle).is_some()
+    fn provides(&mut self, node: Node<'t>, phandle: u32) -> bool {
+        phandle == self.gic_phandle
+            || self.owned().any(|(owned, _)| owned.is_above(node))
+            || node.is_compatible("fixed-clock")
+                && self.clock(FixedClock { node, stands_for: None }).is_some()
     }
+
+    /// The fixed clock that stands in for a controller's, if the board's data know the rate.
+    fn rate(&mut self, node: Node<'t>, index: u32) -> Option<usize> {
+        let mut clocks = self.platform.board?.clocks.iter();
+        let clock = clocks.find(|clock| clock.index == index && node.is_compatible(clock.controller))?;
+        self.clock(FixedClock { node, stands_for: Some((index, clock.hertz)) })
+    }
+
+    /// The place of a clock, which is a new one where nothing referred to it before.
+    fn clock(&mut self, clock: FixedClock<'t>) -> Option<usize> {
+        let slot = self.clocks.iter().position(|slot| slot.is_none_or(|other| other == clock))?;
+        *self.clocks.get_mut(slot)? = Some(clock);
+        Some(slot)
+    }
+}
+
+/// Writes a fixed clock.
+fn fixed_clock(w: &mut Writer<'_>, name: fmt::Arguments<'_>, hertz: u32, phandle: u32) {
+    w.begin(name);
+    w.string("compatible", "fixed-clock");
+    w.cells("#clock-cells", &[0]);
+    w.cells("clock-frequency", &[hertz]);
+    w.cells("phandle", &[phandle]);
+    w.end();
 }
 
 /// The pins that are not in `owned` (Linux binding `gpio`).
@@ -443,8 +541,8 @@ enum Reference {
 /// Bindings that refer by phandle, as far as devices use them that can be passed through.
 fn references(name: &str) -> Reference {
     match name {
-        "clocks" | "assigned-clocks" | "assigned-clock-parents" => Reference::To(Some("#clock-cells")),
-        "clock-names" => Reference::NamesOf("clocks"),
+        CLOCKS | "assigned-clocks" | "assigned-clock-parents" => Reference::To(Some("#clock-cells")),
+        "clock-names" => Reference::NamesOf(CLOCKS),
         "assigned-clock-rates" => Reference::NamesOf("assigned-clocks"),
         "resets" => Reference::To(Some("#reset-cells")),
         "reset-names" => Reference::NamesOf("resets"),

@@ -40,6 +40,8 @@ pub const BUNDLE_ENTRY: &str = "manifest.dtb";
 /// Space kept for a guest's device tree, in bytes.
 pub const DTB_SPACE: u64 = 64 << 10;
 
+/// Entries of one bus's `dma-ranges` that count; with more, a device reaches less than it could.
+pub(crate) const MAX_DMA_RANGES: usize = 64;
 /// The most ranges of one partition's memory.
 const MAX_RANGES: usize = 16;
 /// The most entries of a list: as many as there can be CPUs, or units of a device.

@@ -1,5 +1,6 @@
 //! Guests' trees, read back.
 
+use std::format;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::string::String;
@@ -7,7 +8,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::*;
-use crate::manifest::tests::{self, SHARING, VIRT, VIRT_V2, Value};
+use crate::manifest::tests::{self, RPI4, RPI4_8G, SHARING, VIRT, VIRT_V2, Value};
 use crate::plan::Plan;
 
 /// The guests' trees of the demo, or of a manifest.
@@ -126,6 +127,99 @@ fn devices_leave_their_bus() {
     assert!(tree.find("/uart-clock").is_none());
 }
 
+/// A partition of a Raspberry Pi with these devices.
+fn rpi4_guest(access: &str, unprotected: &str) -> Vec<u8> {
+    tests::manifest(&[(
+        "a",
+        &[
+            ("os,type", Value::Text("linux")),
+            ("cpus", Value::Cells(&[0, 1])),
+            ("memory", Value::Numbers(&[0x1000_0000, 0x1000_0000])),
+            ("kernel", Value::Text("Image")),
+            ("access", Value::Text(access)),
+            ("unprotected-dma", Value::Text(unprotected)),
+        ],
+    )])
+}
+
+#[test]
+fn dma_finds_memory_where_the_board_has_it() {
+    let devices = "mmc0\0ethernet0";
+    let guests = guests(RPI4_8G, &rpi4_guest(&format!("{devices}\0/soc/rng@7e104000"), devices));
+    let tree = guests[0];
+    let bus = "/emmc2bus-fe340000";
+    assert_eq!(cells(tree, bus, "dma-ranges"), [0, 0xc000_0000, 0, 0, 0, 0x4000_0000]);
+    assert_eq!(text(tree, "/aliases", "mmc0"), ["/emmc2bus-fe340000/mmc@fe340000"]);
+    let mmc = tree.find("mmc0").expect("the SD host");
+    assert_eq!(mmc.dma_range(0), tests::tree(RPI4_8G).find("mmc0").expect("the SD host").dma_range(0));
+    assert_eq!(cells(tree, mmc.path(), "reg"), [0, 0xfe34_0000, 0, 0x100]);
+    assert_eq!(mmc.interrupt_parent(), tree.find("/interrupt-controller@ff841000"));
+    // The regulator stays behind, and without it no card may go down to 1.8 V.
+    assert!(mmc.property("vqmmc-supply").is_none() && mmc.property("no-1-8-v").is_some());
+    let ethernet = "/scb-fd580000/ethernet@fd580000";
+    assert_eq!(text(tree, "/aliases", "ethernet0"), [ethernet]);
+    assert_eq!(cells(tree, "/scb-fd580000", "dma-ranges"), [0, 0, 0, 0, 4, 0]);
+    let mac = tree.find(ethernet).and_then(|node| node.property("local-mac-address")).expect("an address");
+    assert_eq!(mac.value, [0xdc, 0xa6, 0x32, 1, 2, 3]);
+    // What has no DMA stands below the root.
+    assert!(tree.find("/rng@fe104000").is_some());
+    // The firmware's marks of this board.
+    assert_eq!(text(tree, "/", "serial-number"), ["10000000deadbeef"]);
+    assert_eq!(cells(tree, "/system", "linux,revision"), [0xd0_3114]);
+}
+
+#[test]
+fn clocks_that_stay_as_they_are_have_stand_ins() {
+    let uarts = ["1000", "1400", "1600", "1800", "1a00"].map(|at| format!("/soc/serial@7e20{at}"));
+    let mmc = "/emmc2bus/mmc@7e340000";
+    let guests = guests(RPI4, &rpi4_guest(&format!("{}\0{mmc}", uarts.join("\0")), mmc));
+    let tree = guests[0];
+    let clock = |path: &str, index: usize| {
+        let phandles = cells(tree, path, "clocks");
+        let node = tree.by_phandle(phandles[index]).expect("a clock");
+        assert_eq!(text(tree, node.path(), "compatible"), ["fixed-clock"]);
+        cells(tree, node.path(), "clock-frequency")[0]
+    };
+    for uart in ["/serial@fe201000", "/serial@fe201400"] {
+        assert_eq!((clock(uart, 0), clock(uart, 1)), (48_000_000, 500_000_000));
+        assert_eq!(cells(tree, uart, "clocks").len(), 2);
+        assert_eq!(text(tree, uart, "clock-names"), ["uartclk", "apb_pclk"]);
+    }
+    assert_eq!(clock("/emmc2bus-fe340000/mmc@fe340000", 0), 100_000_000);
+    // One for each clock, however many devices have it.
+    assert_eq!(tree.nodes().filter(|node| node.is_compatible("fixed-clock")).count(), 3);
+    // An overlay may enable it; until then nobody does.
+    assert_eq!(text(tree, "/serial@fe201400", "status"), ["disabled"]);
+}
+
+#[test]
+fn the_raspberry_pi_has_what_a_kernel_looks_for() {
+    let manifest = tests::manifest(&[(
+        "a",
+        &[
+            ("os,type", Value::Text("linux")),
+            ("cpus", Value::Cells(&[0, 1, 3])),
+            ("memory", Value::Numbers(&[0x4000_0000, 0x1000_0000])),
+            ("kernel", Value::Text("Image")),
+            ("console", Value::Text("pl011")),
+        ],
+    )]);
+    let guests = guests(RPI4, &manifest);
+    let tree = guests[0];
+    assert_eq!(text(tree, "/", "compatible"), ["raspberrypi,4-model-b", "brcm,bcm2711"]);
+    assert_eq!(text(tree, "/chosen", "stdout-path"), ["/pl011@fe201000"]);
+    assert_eq!(cells(tree, "/pl011@fe201000", "interrupts"), [0, 121, 4]);
+    assert_eq!(text(tree, "/cpus/cpu@2", "enable-method"), ["psci"]);
+    assert!(tree.find("/cpus/cpu@2").expect("a CPU").property("cpu-release-addr").is_none());
+    assert_eq!(cells(tree, "/timer", "interrupts")[..3], [1, 13, 0x708]);
+    let gic = "/interrupt-controller@ff841000";
+    assert_eq!(text(tree, gic, "compatible"), ["arm,gic-400", "arm,cortex-a15-gic"]);
+    assert_eq!(cells(tree, gic, "reg"), [0, 0xff84_1000, 0, 0x1000, 0, 0xff84_2000, 0, 0x2000]);
+    // Nothing of the board that the partition does not have, and so nothing that QEMU lacks.
+    let of_vendor = |node: &Node<'_>| node.compatible().any(|name| name.starts_with(b"brcm,"));
+    assert!(!tree.nodes().skip(1).any(|node| of_vendor(&node)));
+}
+
 #[test]
 fn too_little_space_is_an_error() {
     let board = tests::tree(VIRT);
@@ -142,7 +236,9 @@ fn too_little_space_is_an_error() {
 #[test]
 #[cfg_attr(miri, ignore = "runs dtc")]
 fn dtc_has_nothing_to_say() {
-    for (board, manifest) in [(VIRT, tests::demo()), (VIRT_V2, tests::demo())] {
+    let devices = "mmc0\0ethernet0";
+    let rpi4 = rpi4_guest(devices, devices);
+    for (board, manifest) in [(VIRT, tests::demo()), (VIRT_V2, tests::demo()), (RPI4_8G, rpi4)] {
         let board = tests::tree(board);
         let mut platform = tests::platform(board);
         let plan = crate::manifest::check(tests::tree(&manifest), &mut platform, board, &tests::payload);

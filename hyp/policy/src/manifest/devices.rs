@@ -10,7 +10,7 @@ use bulkhead_board::devices::{ALL_MEMORY, Class};
 use bulkhead_board::divided::DividedDevice;
 
 use super::names::{self, Quoted};
-use super::{Draft, Findings, UNPROTECTED_DMA, parts};
+use super::{Draft, Findings, MAX_DMA_RANGES, UNPROTECTED_DMA, parts};
 use crate::addr::{Ipa, PAGE_SIZE, Pa, Region};
 use crate::irq::IntId;
 use crate::plan::{DevicePart, DeviceWindow, DmaRisk, OwnedInterrupt};
@@ -18,9 +18,6 @@ use crate::platform::{Platform, is_pmu};
 use crate::shared_page::SharedPage;
 use crate::stage2::IPA_BITS;
 use crate::tree::{GicInterrupt, Node, Property, Tree};
-
-/// Ranges of one bus that count; with more it reaches less than it could.
-const MAX_DMA_RANGES: usize = 64;
 
 /// What the devices that a partition names come to.
 #[derive(Default)]
