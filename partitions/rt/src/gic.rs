@@ -216,10 +216,15 @@ pub fn priority(intid: u32) -> u8 {
 /// Makes an interrupt pending that its source does not: an SGI of a GICv2 comes from this CPU.
 pub fn set_pending(intid: u32) {
     if intid < 16 && is_v2() {
-        mmio::write8(gicd() + offset::SPENDSGIR + u64::from(intid), 1 << cpu::id());
+        set_pending_from(intid, cpu::id());
     } else {
         set_bit(offset::ISPENDR, intid);
     }
+}
+
+/// Makes an SGI of a GICv2 pending on this CPU as if CPU `sender` had sent it.
+pub fn set_pending_from(intid: u32, sender: usize) {
+    mmio::write8(gicd() + offset::SPENDSGIR + u64::from(intid), 1 << (sender & 7));
 }
 
 /// Takes back what is pending, from whatever CPU, a line that is up aside.

@@ -20,6 +20,7 @@ pub mod gic;
 pub mod machine;
 pub mod memory;
 pub mod mmio;
+pub mod random;
 pub mod smccc;
 
 pub mod sysreg;

@@ -8,8 +8,8 @@ use bulkhead_rt::smccc::{Conduit, call, hvc, hvc_with_immediate, on_bulkhead, sm
 use bulkhead_rt::time::wait_until;
 use bulkhead_rt::{Verdict, cpu, ensure, ensure_eq, verdict};
 
-use crate::random::Random;
 use crate::{PATIENCE, attack};
+use bulkhead_rt::random::Random;
 
 /// Calls of each kind.
 const CALLS: u32 = 100_000;

@@ -10,8 +10,8 @@ use bulkhead_rt::mmio::{read8, read16, read32, read64, write8, write16, write32,
 use bulkhead_rt::time::{delay, wait_until};
 use bulkhead_rt::{Failure, Verdict, cpu, ensure, ensure_eq, smccc};
 
-use crate::random::Random;
 use crate::{PATIENCE, attack, still_works};
+use bulkhead_rt::random::Random;
 
 /// Accesses by each CPU.
 const ACCESSES: u32 = 100_000;

@@ -8,8 +8,8 @@ use bulkhead_rt::mmio::{read32, write32};
 use bulkhead_rt::time::{Timer, wait_until};
 use bulkhead_rt::{Verdict, cpu, ensure, ensure_eq, read_sysreg, verdict, write_sysreg};
 
-use crate::random::Random;
 use crate::{PATIENCE, attack, end_any};
+use bulkhead_rt::random::Random;
 
 /// Runs the attacks.
 pub fn run(cpus: usize) {

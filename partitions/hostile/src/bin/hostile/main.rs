@@ -14,7 +14,6 @@ mod console;
 mod frames;
 mod interrupts;
 mod outside;
-mod random;
 mod registers;
 mod syndrome;
 mod translation;

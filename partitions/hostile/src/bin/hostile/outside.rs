@@ -8,8 +8,8 @@ use bulkhead_rt::smccc::on_bulkhead;
 use bulkhead_rt::{Failure, Verdict, ensure, ensure_eq, gic, verdict};
 
 use crate::attack;
-use crate::random::Random;
 use crate::translation::with_table;
+use bulkhead_rt::random::Random;
 
 /// Nothing is here, on the bare machine neither.
 pub const NOWHERE: u64 = 0x0f00_0000;

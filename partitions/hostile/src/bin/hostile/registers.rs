@@ -5,7 +5,7 @@ use bulkhead_rt::{Failure, Verdict, ensure, println};
 
 use crate::attack;
 use crate::code::{Encoding, execute};
-use crate::random::Random;
+use bulkhead_rt::random::Random;
 
 /// Runs the attacks.
 pub fn run() {

@@ -12,7 +12,7 @@ use bulkhead_rt::{Verdict, ensure, ensure_eq, mmio, read_sysreg, verdict};
 
 use crate::attack;
 use crate::outside::NOWHERE;
-use crate::random::Random;
+use bulkhead_rt::random::Random;
 
 /// Runs the attacks.
 pub fn run() {

@@ -5,6 +5,7 @@ pub struct Random(u64);
 
 impl Random {
     /// A sequence of its own for each seed.
+    #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
