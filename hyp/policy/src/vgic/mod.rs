@@ -684,17 +684,18 @@ impl Vgic {
                 Some(n) => self.load(machine, vcpu, n, intid),
                 None => {
                     maintenance.no_pending = true;
+                    self.hold_timer(machine, vcpu, priority);
                     break;
                 }
             }
         }
-        self.publish_timer(machine, vcpu);
         if let Some(private) = self.vcpus.get_mut(vcpu)
             && private.maintenance != maintenance
         {
             private.maintenance = maintenance;
             machine.set_maintenance(maintenance);
         }
+        self.publish_timer(machine, vcpu);
     }
 
     /// An interrupt that is pended again while a list register holds it active waits in its bank until its end, which EL2 is to
@@ -792,6 +793,19 @@ impl Vgic {
         Some(n)
     }
 
+    /// Takes the timer's interrupt out of its list register if it is pending and of a lower priority than `priority`, for which
+    /// there is no room: it would come first.
+    fn hold_timer<M: Machine>(&mut self, machine: &mut M, vcpu: usize, priority: u8) {
+        if let Some(entry) = machine.read_list_register(0)
+            && !entry.active
+            && entry.priority > priority
+        {
+            machine.write_list_register(0, None);
+            let slot = self.take_slot(vcpu, 0);
+            self.take_back(machine, vcpu, entry, slot.is_none_or(|slot| slot.has(Slot::LATCHED)));
+        }
+    }
+
     /// Moves `intid` from its bank into list register `n`.
     #[inline]
     fn load<M: Machine>(&mut self, machine: &mut M, vcpu: usize, n: usize, intid: IntId) {
@@ -869,12 +883,15 @@ impl Vgic {
     fn publish_timer<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
         let groups = self.groups;
         let timer = self.virtual_timer;
-        let Some((bank, bit)) = self.bank_bit(vcpu, timer) else { return };
+        let Some(private) = self.vcpus.get(vcpu) else { return };
+        let (bank, bit) = (&private.bank, timer.raw() as usize);
         let bit_mask = mask(bit);
         let group1 = bank.group1 & bit_mask != 0;
         let enabled = bank.enabled_in(groups) & bit_mask != 0;
         let idle = (bank.latched | bank.active | bank.resident | bank.in_service) & bit_mask == 0;
-        let short = enabled && idle && machine.forwards_ends();
+        // Where something waits already, the timer may have to.
+        let crowded = private.maintenance.no_pending;
+        let short = enabled && idle && !crowded && machine.forwards_ends();
         machine.set_timer_list_register(short.then(|| ListRegister {
             intid: timer,
             priority: bank.priority_of(bit),

@@ -407,6 +407,30 @@ fn an_sgi_that_comes_again_while_active_is_taken_again() {
 }
 
 #[test]
+fn the_timer_waits_for_what_is_more_urgent() {
+    for early in [true, false] {
+        let mut world = World::new();
+        world.set_priority(27, 0xf0);
+        if early {
+            assert!(world.fire(0, TIMER));
+        }
+        for intid in 0..8 {
+            world.set_priority(intid, 0x10 * intid as u8);
+            world.sgi(0, 1, intid as u8);
+        }
+        if !early {
+            assert!(world.fire(0, TIMER));
+        }
+        for intid in 0..8 {
+            assert_eq!(world.take(0), Some(IntId::sgi(intid)));
+        }
+        assert_eq!(world.take(0), Some(TIMER));
+        assert_eq!(world.take(0), None);
+        assert!(world.machine.active.is_empty() && world.machine.cpus[0].timer.is_some());
+    }
+}
+
+#[test]
 fn the_timer_keeps_its_short_path() {
     let mut world = World::new();
     for _ in 0..3 {
