@@ -392,6 +392,22 @@ pub fn halving_binary_point() -> u8 {
     if is_v2() { 6 } else { 7 }
 }
 
+/// Forgets the active priorities of this CPU's interface, of both groups, whatever made them.
+pub fn clear_active_priorities() {
+    match machine().gic {
+        Gic::V2 { cpu_interface } => {
+            for register in 0..4 {
+                mmio::write32(cpu_interface + gicc::APR + 4 * register, 0);
+                mmio::write32(cpu_interface + gicc::NSAPR + 4 * register, 0);
+            }
+        }
+        Gic::V3 { .. } => {
+            write_sysreg!("icc_ap0r0_el1", 0);
+            write_sysreg!("icc_ap1r0_el1", 0);
+        }
+    }
+}
+
 /// The running priority: that of the most urgent active interrupt, or [`IDLE`].
 #[must_use]
 pub fn running_priority() -> u32 {

@@ -294,8 +294,8 @@ impl Model {
         self.sources[n].active = false;
     }
 
-    /// Enables everything and lets every priority through.
-    pub fn calm(&mut self) {
+    /// Deactivates and enables everything.
+    fn calm(&mut self) {
         while !self.dropped.is_empty() {
             self.deactivate(0);
         }
@@ -305,9 +305,17 @@ impl Model {
         }
     }
 
-    /// After the last one: each was delivered as often as it was sent, and the GIC has nothing left.
+    /// Takes and ends what is left. Then each was delivered as often as it was sent, and the GIC has nothing any more.
     pub fn finish(&mut self) -> Verdict {
-        self.calm();
+        loop {
+            while self.nested() > 0 {
+                self.end()?;
+            }
+            self.calm();
+            if !self.take()? {
+                break;
+            }
+        }
         ensure_eq!(gic::running_priority(), gic::IDLE, "running priority at the end");
         for source in &self.sources {
             let intid = source.intid;
