@@ -1,4 +1,4 @@
-//! Barriers by what they are for (Arm ARM DDI 0487, B2.7).
+//! Barriers by what they are for (Arm ARM DDI 0487, B2.3).
 
 use core::arch::asm;
 

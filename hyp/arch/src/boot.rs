@@ -1,7 +1,7 @@
 //! From the loader's jump to Rust with the MMU on.
 //!
 //! The loader leaves EL2 with MMU and caches off (Linux, Documentation/arch/arm64/booting.rst), at an address
-//! of its choice. Atomics need Normal cacheable memory (Arm ARM DDI 0487, B2.12), so no Rust runs before the
+//! of its choice. Atomics need Normal cacheable memory (Arm ARM DDI 0487, B2.9), so no Rust runs before the
 //! MMU is on; the assembly here does only that: it maps the image at its link address with write xor
 //! execute, and one identity page to survive the switch.
 

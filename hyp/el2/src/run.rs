@@ -132,7 +132,7 @@ fn wait(system: &System, role: Option<(&Partition, usize)>) {
 fn interrupt(system: &System, role: Option<(&Partition, usize)>, acknowledged: Acknowledged, intid: IntId) {
     if intid == gic::KICK || intid == system.platform.maintenance {
         // Whoever kicked has stored before; nothing here may have been loaded before the acknowledgement: taking an
-        // exception does not order it, since another interrupt may have caused that (DDI 0487, B2.7.1).
+        // exception does not order it, since another interrupt may have caused that (DDI 0487, B2.3).
         barrier::context_synchronization();
         if fault::is_halted() {
             firmware::halt();
