@@ -118,10 +118,10 @@ extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
         }
     }
     console::flush();
-    if platform
-        .uart
-        .is_some_and(|uart| plan.partitions.iter().any(|partition| partition.has_device(uart.path)))
-    {
+    let given = |path| {
+        plan.partitions.iter().any(|partition| partition.devices.iter().any(|device| device.path == path))
+    };
+    if platform.uart.is_some_and(|uart| given(uart.path)) {
         console::give_away();
     }
     if let Some(intid) = system.console_interrupt {

@@ -131,14 +131,12 @@ impl<'t> Guest<'t> {
 
     /// The partition's devices with the address in their names, each once.
     fn owned(&self) -> impl Iterator<Item = (Node<'t>, u64)> + use<'t> {
-        let (board, partition) = (self.board, self.partition);
-        let whole = partition.devices.iter().map(|window| window.path);
-        let first = whole.clone().enumerate().filter(move |&(index, path)| {
-            !partition.devices.iter().take(index).any(|earlier| earlier.path == path)
-        });
-        let parts = partition.parts.iter().map(|part| part.path);
-        first.map(|(_, path)| path).chain(parts).filter_map(|path| {
-            let node = board.find(path)?;
+        let (board, devices) = (self.board, &self.partition.devices);
+        devices.iter().enumerate().filter_map(move |(index, window)| {
+            if devices.iter().take(index).any(|earlier| earlier.path == window.path) {
+                return None;
+            }
+            let node = board.find(window.path)?;
             Some((node, node.reg().next()??.start().raw()))
         })
     }
@@ -337,7 +335,8 @@ impl<'t> Guest<'t> {
                 w.value_number(region.size());
             }
             w.end_property();
-            let part = self.partition.parts.iter().find(|part| part.path == device.path());
+            let part = self.partition.devices.iter().find(|window| window.path == device.path());
+            let part = part.and_then(|window| window.part);
             let polled = part.is_some_and(|part| part.polled);
             let units = part.and_then(|part| part.units);
             // The GIC is the root's already.

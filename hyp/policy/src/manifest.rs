@@ -587,8 +587,8 @@ fn check_consoles(
 #[derive(Clone, Copy)]
 enum Occupant<'a> {
     Memory,
-    Device(&'a str),
-    SharedPage,
+    /// Pages of a device; whether only a part of them.
+    Device(&'a str, bool),
     Console,
     Gic(&'static str),
 }
@@ -597,8 +597,7 @@ impl fmt::Display for Occupant<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory => f.write_str("its memory"),
-            Self::Device(path) => f.write_str(path),
-            Self::SharedPage => f.write_str("the page of registers of which it has a part"),
+            Self::Device(path, _) => f.write_str(path),
             Self::Console => f.write_str("its emulated console"),
             Self::Gic(frame) => write!(f, "the interrupt controller's {frame}"),
         }
@@ -609,23 +608,17 @@ impl fmt::Display for Occupant<'_> {
 fn check_addresses(draft: &Draft<'_>, access: &Access<'_>, platform: &Platform<'_>, findings: &mut Findings) {
     let frames = platform.gic.guest_frames(draft.cpus.len());
     let frames = frames.map(|(name, region)| (region, Occupant::Gic(name)));
-    let devices = access
-        .windows
-        .iter()
-        .filter_map(|window| Some((Region::new(window.ipa, window.size)?, Occupant::Device(window.path))));
+    let devices = access.windows.iter().filter_map(|window| {
+        Some((Region::new(window.ipa, window.size)?, Occupant::Device(window.path, window.part.is_some())))
+    });
     let console = draft.console.iter().map(|console| (console.registers, Occupant::Console));
     let memory = draft.memory.iter().map(|range| (range.ipa, Occupant::Memory));
-    let mut all: Vec<_> = frames.chain(devices).chain(console).chain(memory).collect();
-    for page in &access.shared_pages {
-        all.extend(
-            Region::new(Ipa::new(page.page.raw()), PAGE_SIZE).map(|region| (region, Occupant::SharedPage)),
-        );
-    }
+    let all: Vec<_> = frames.chain(devices).chain(console).chain(memory).collect();
     for (index, (region, occupant)) in all.iter().enumerate() {
         for (other_region, other) in all.iter().take(index) {
-            // Pages of one partition's devices may be the same; no two other things may.
-            let both_devices = matches!((occupant, other), (Occupant::Device(_), Occupant::Device(_)));
-            if region.overlaps(*other_region) && !both_devices {
+            // Pages of one partition's devices may be the same, if it has them alike; no two other things may.
+            let alike = matches!((occupant, other), (Occupant::Device(_, one), Occupant::Device(_, two)) if one == two);
+            if region.overlaps(*other_region) && !alike {
                 let message =
                     text!("{occupant} at {region} overlaps {other} at {other_region}; move one of them");
                 findings.push(draft.node, message);
@@ -660,7 +653,6 @@ fn finish<'a>(
         cpus: draft.cpus.iter().map(|&cpu| cpu as usize).collect(),
         memory: memory.collect::<Option<_>>()?,
         devices: access.windows,
-        parts: access.parts,
         shared_pages: access.shared_pages,
         interrupts: access.interrupts,
         unprotected: access.unprotected,

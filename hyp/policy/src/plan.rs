@@ -38,11 +38,9 @@ pub struct PartitionPlan<'a> {
     pub cpus: Vec<usize>,
     /// Its memory.
     pub memory: Vec<MemoryWindow>,
-    /// Devices passed through to it.
+    /// Devices passed through to it, whole or in part.
     pub devices: Vec<DeviceWindow<'a>>,
-    /// Devices of which it has registers by the rules of `shared_pages`.
-    pub parts: Vec<DevicePart<'a>>,
-    /// Pages of registers that trap; none of them is in `devices`.
+    /// The pages of those devices that trap.
     pub shared_pages: Vec<SharedPage>,
     /// Interrupts of those devices, each an SPI.
     pub interrupts: Vec<OwnedInterrupt>,
@@ -84,7 +82,7 @@ pub struct MemoryWindow {
     pub size: u64,
 }
 
-/// One register block of a device passed through. All multiples of 4 KiB.
+/// The pages of one register block of a device passed through. All multiples of 4 KiB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DeviceWindow<'a> {
     /// Path of the device's node in the board's tree.
@@ -95,6 +93,8 @@ pub struct DeviceWindow<'a> {
     pub pa: Pa,
     /// Bytes.
     pub size: u64,
+    /// What the partition has, where that is not whole pages: those are not mapped then.
+    pub part: Option<DevicePart>,
 }
 
 /// A device that reads and writes memory by itself, and nothing confines it: what remains to be said of it.
@@ -117,12 +117,10 @@ impl fmt::Display for DmaRisk<'_> {
     }
 }
 
-/// A device in a page that others have parts of as well.
+/// Registers in pages that others have parts of as well.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct DevicePart<'a> {
-    /// Path of the device's node in the board's tree.
-    pub path: &'a str,
-    /// The partition has it without its interrupt.
+pub struct DevicePart {
+    /// The partition has the device without its interrupt.
     pub polled: bool,
     /// Which units of it the partition has, one bit for each; `None` where it has the whole device.
     pub units: Option<(&'static DividedDevice, u64)>,
@@ -173,17 +171,11 @@ impl PartitionPlan<'_> {
         })
     }
 
-    /// Whether it has the device with this node, or a part of it.
-    #[must_use]
-    pub fn has_device(&self, path: &str) -> bool {
-        self.devices.iter().any(|device| device.path == path)
-            || self.parts.iter().any(|part| part.path == path)
-    }
-
     /// Everything that is mapped at stage 2: IPA, PA, size, kind.
     pub fn mappings(&self) -> impl Iterator<Item = (Ipa, Pa, u64, Kind)> + '_ {
         let memory = self.memory.iter().map(|window| (window.ipa, window.pa, window.size, Kind::Memory));
-        let devices = self.devices.iter().map(|window| (window.ipa, window.pa, window.size, Kind::Device));
+        let devices = self.devices.iter().filter(|window| window.part.is_none());
+        let devices = devices.map(|window| (window.ipa, window.pa, window.size, Kind::Device));
         memory.chain(devices)
     }
 }

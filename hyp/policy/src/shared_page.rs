@@ -76,22 +76,25 @@ impl SharedPage {
 /// What a partition with these units of a device has of its registers, which begin at `start` in their page: one bit of `units` for each.
 /// Without the device's interrupt nothing that could raise it.
 pub(crate) fn rules_for(device: &DividedDevice, units: u64, start: u16, polled: bool) -> Vec<Rule> {
-    let mut rules: Vec<Rule> = Vec::new();
+    let mut rules = Vec::new();
     for bank in device.banks.iter().filter(|bank| !(polled && bank.interrupts)) {
-        let each = 32_u16.checked_div(bank.bits.into()).unwrap_or(1);
-        for unit in (0..device.units).filter(|&unit| units.wrapping_shr(unit.into()) & 1 != 0) {
-            let unit = u16::from(unit);
-            let register = unit.checked_div(each).unwrap_or(0).wrapping_mul(bank.stride);
-            let first = start.wrapping_add(bank.offset).wrapping_add(register);
-            let position = unit.checked_rem(each).unwrap_or(0).wrapping_mul(bank.bits.into());
-            let field = u32::MAX.wrapping_shr(32_u32.wrapping_sub(bank.bits.into()));
-            let mask = field.wrapping_shl(position.into());
-            match rules.last_mut() {
-                Some(rule) if rule.first == first => rule.mask |= mask,
-                _ => {
+        let bits = u32::from(bank.bits);
+        let field = u32::MAX.wrapping_shr(32_u32.wrapping_sub(bits));
+        let mut first = start.wrapping_add(bank.offset);
+        let (mut mask, mut position) = (0, 0_u32);
+        for unit in 1..=u32::from(device.units) {
+            if units.wrapping_shr(unit.wrapping_sub(1)) & 1 != 0 {
+                mask |= field.wrapping_shl(position);
+            }
+            position = position.wrapping_add(bits);
+            // The register is full, or this was the last unit.
+            if position.wrapping_add(bits) > 32 || unit == device.units.into() {
+                if mask != 0 {
                     let last = first.wrapping_add(bank.size).wrapping_sub(1);
                     rules.push(Rule { first, last, mask, write: bank.write });
                 }
+                first = first.wrapping_add(bank.stride);
+                (mask, position) = (0, 0);
             }
         }
     }

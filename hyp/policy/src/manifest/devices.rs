@@ -24,7 +24,6 @@ use crate::tree::{GicInterrupt, Node, Property, Tree};
 pub(super) struct Access<'a> {
     pub(super) nodes: Vec<Node<'a>>,
     pub(super) windows: Vec<DeviceWindow<'a>>,
-    pub(super) parts: Vec<DevicePart<'a>>,
     pub(super) shared_pages: Vec<SharedPage>,
     pub(super) interrupts: Vec<OwnedInterrupt>,
     pub(super) unprotected: Vec<DmaRisk<'a>>,
@@ -53,11 +52,12 @@ pub(super) fn check<'a>(
         };
         let unprotected: Vec<_> =
             draft.unprotected.iter().filter_map(|name| find(UNPROTECTED_DMA, name)).collect();
-        let whole = draft.access.iter().map(|&name| (name, Share::Whole));
-        let mut wishes: Vec<_> = whole
-            .chain(draft.access_registers.iter().map(|&name| (name, Share::Registers)))
-            .filter_map(|(name, share)| Some((find(share.property(), name)?, share)))
-            .collect();
+        let mut wishes = Vec::new();
+        for (list, share) in [(&draft.access, Share::Whole), (&draft.access_registers, Share::Registers)] {
+            for name in list {
+                wishes.extend(find(share.property(), name).map(|node| (node, share)));
+            }
+        }
         parts::units(draft, platform, board, &mut wishes, findings);
         for node in &unprotected {
             if !wishes.iter().any(|(wish, _)| wish == node) {
@@ -82,10 +82,8 @@ pub(super) fn check<'a>(
         let Some(access) = accesses.get_mut(claim.partition) else { continue };
         access.nodes.push(claim.node);
         let polled = claim.draft.polled.iter().any(|name| board.find(name) == Some(claim.node));
-        if !matches!(claim.share, Share::Whole) {
-            access.parts.push(parts::part(claim, polled, platform, findings));
-        }
-        windows(claim, &claims, &registers, platform, polled, access, findings);
+        let part = parts::part(claim, polled, platform, findings);
+        windows(claim, part, &claims, &registers, platform, access, findings);
         if !polled {
             interrupts(claim, &claims, platform, access, findings);
         }
@@ -325,10 +323,10 @@ fn registers<'a>(board: &'a Tree<'a>) -> Vec<(Region<Pa>, Node<'a>)> {
 /// Adds the registers of a claimed device, or the pages around them, if nothing else lives there.
 fn windows<'a>(
     claim: &Claim<'_, 'a>,
+    part: Option<DevicePart>,
     claims: &[Claim<'_, 'a>],
     registers: &[(Region<Pa>, Node<'a>)],
     platform: &Platform<'_>,
-    polled: bool,
     access: &mut Access<'a>,
     findings: &mut Findings,
 ) {
@@ -344,8 +342,7 @@ fn windows<'a>(
         if let Some(ram) = platform.ram.iter().find(|ram| ram.overlaps(pages)) {
             findings.push(partition, text!("{path} has registers at {pages} in the RAM at {ram}"));
         }
-        let whole = matches!(claim.share, Share::Whole);
-        let (own, what) = if whole { (pages, "page") } else { (block, "registers") };
+        let (own, what) = if part.is_none() { (pages, "page") } else { (block, "registers") };
         for (other_block, other) in registers {
             if !other_block.overlaps(own) || node.is_above(*other) {
                 continue;
@@ -366,19 +363,19 @@ fn windows<'a>(
             };
             findings.push(partition, text!("{path} shares the {what} at {own} with {other_path}, {whose}"));
         }
-        if whole {
-            let (start, size) = (pages.start(), pages.size());
-            access.windows.push(DeviceWindow { path, ipa: Ipa::new(start.raw()), pa: start, size });
-        } else if pages.size() != PAGE_SIZE || !block.is_aligned(4) {
+        let (start, size) = (pages.start(), pages.size());
+        access.windows.push(DeviceWindow { path, ipa: Ipa::new(start.raw()), pa: start, size, part });
+        let Some(part) = part else { continue };
+        if size != PAGE_SIZE || !block.is_aligned(4) {
             let message =
                 text!("{path} has registers that are no whole words in one page; give it by access");
             findings.push(partition, message);
-        } else if index == 0 || matches!(claim.share, Share::Registers) {
-            let start = block.start().raw().wrapping_sub(pages.start().raw()) as u16;
-            let rules = parts::rules(claim, start, block.size(), index == 0 && polled, platform);
-            match access.shared_pages.iter_mut().find(|old| old.page == pages.start()) {
+        } else if index == 0 || part.units.is_none() {
+            let first = block.start().raw().wrapping_sub(start.raw()) as u16;
+            let rules = parts::rules(node, part, first, block.size(), index == 0, platform);
+            match access.shared_pages.iter_mut().find(|old| old.page == start) {
                 Some(old) => old.rules.extend(rules),
-                None => access.shared_pages.push(SharedPage { page: pages.start(), rules }),
+                None => access.shared_pages.push(SharedPage { page: start, rules }),
             }
         }
     }

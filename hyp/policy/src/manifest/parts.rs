@@ -38,18 +38,17 @@ pub(super) fn units<'a>(
             continue;
         };
         let usable = device.usable.and_then(|name| node.property(name)).and_then(Property::u32);
-        let usable = usable.map_or(u64::MAX, u64::from);
-        let (unit, path) = (device.unit, node.path());
+        let all = u64::MAX.wrapping_shr(64_u32.wrapping_sub(device.units.into()));
+        let usable = usable.map_or(all, |usable| all & u64::from(usable));
         let mut units = 0_u64;
         for &number in numbers {
-            let bit = 1_u64.checked_shl(number).filter(|_| number < device.units.into()).unwrap_or(0);
+            let bit = 1_u64.checked_shl(number).unwrap_or(0) & usable;
             if bit == 0 {
-                let last = u32::from(device.units).saturating_sub(1);
-                findings.push(draft.node, text!("there is no {unit} {number}; {path} has 0 to {last}"));
-            } else if units & bit != 0 {
-                findings.push(draft.node, text!("{property} lists {unit} {number} twice"));
-            } else if usable & bit == 0 {
-                findings.push(draft.node, text!("{unit} {number} of {path} is the firmware's; take another"));
+                let (unit, path) = (device.unit, node.path());
+                let message = text!(
+                    "there is no {unit} {number} to give; what {path} has to give are the bits of {usable:#x}"
+                );
+                findings.push(draft.node, message);
             }
             units |= bit;
         }
@@ -66,7 +65,7 @@ pub(super) fn check_polled(
 ) {
     for &name in &draft.polled {
         let path = board.find(name).map(Node::path);
-        if !access.parts.iter().any(|part| Some(part.path) == path) {
+        if !access.windows.iter().any(|window| Some(window.path) == path && window.part.is_some()) {
             let name = super::names::Quoted(name);
             let message = text!(
                 "polled names {name}, of which the partition has nothing by access-registers or gpio-pins"
@@ -76,52 +75,53 @@ pub(super) fn check_polled(
     }
 }
 
-/// Where a claimed device enables its interrupt.
-fn interrupt_enable(claim: &Claim<'_, '_>, platform: &Platform<'_>) -> Option<&'static InterruptEnable> {
+/// Where a device enables its interrupt.
+fn interrupt_enable(node: Node<'_>, platform: &Platform<'_>) -> Option<&'static InterruptEnable> {
     let known = platform.board.map_or(&[][..], |board| board.interrupt_enables);
-    known.iter().find(|enable| claim.node.is_compatible(enable.compatible))
+    known.iter().find(|enable| node.is_compatible(enable.compatible))
 }
 
-/// A claim to a part, if it can be polled where it is to be.
-pub(super) fn part<'a>(
-    claim: &Claim<'_, 'a>,
+/// What a claim to a part comes to, if it can be polled where it is to be.
+pub(super) fn part(
+    claim: &Claim<'_, '_>,
     polled: bool,
     platform: &Platform<'_>,
     findings: &mut Findings,
-) -> DevicePart<'a> {
-    let path = claim.node.path();
+) -> Option<DevicePart> {
     let (units, quiet) = match claim.share {
+        Share::Whole => return None,
+        Share::Registers => (None, interrupt_enable(claim.node, platform).is_some()),
         Share::Units(device, units) => (Some((device, units)), !device.interrupt_per_unit),
-        _ => (None, interrupt_enable(claim, platform).is_some()),
     };
     if polled && !quiet {
-        let message =
-            text!("{path} cannot be polled: Bulkhead does not know how to keep its interrupt from rising");
+        let message = text!(
+            "{} cannot be polled: Bulkhead does not know how to keep its interrupt from rising",
+            claim.node.path()
+        );
         findings.push(claim.draft.node, message);
     }
-    DevicePart { path, polled, units }
+    Some(DevicePart { polled, units })
 }
 
-/// The rules of a claim for `size` bytes of registers, which begin at `start` in their page. `polled`: the register that enables
-/// the interrupt is one of them.
+/// The rules for a part whose registers, `size` bytes of them, begin at `start` in their page. `first`: these are the first of the
+/// device's blocks.
 pub(super) fn rules(
-    claim: &Claim<'_, '_>,
+    node: Node<'_>,
+    part: DevicePart,
     start: u16,
     size: u64,
-    polled: bool,
+    first: bool,
     platform: &Platform<'_>,
 ) -> Vec<Rule> {
-    if let Share::Units(device, units) = claim.share {
-        return rules_for(device, units, start, polled);
+    if let Some((device, units)) = part.units {
+        return rules_for(device, units, start, part.polled);
     }
-    let mut rules = Vec::with_capacity(2);
-    let mut words = |first: u16, size: u64, mask| {
-        let last = u64::from(first).saturating_add(size).saturating_sub(1) as u16;
-        rules.push(Rule { first, last, mask, write: Write::Zeros });
-    };
-    words(start, size, u32::MAX);
-    if let Some(enable) = interrupt_enable(claim, platform).filter(|_| polled) {
-        words(start.saturating_add(enable.offset), 4, !enable.bits);
+    let last = u64::from(start).saturating_add(size).saturating_sub(1) as u16;
+    let mut rules = alloc::vec![Rule { first: start, last, mask: u32::MAX, write: Write::Zeros }];
+    if let Some(enable) = interrupt_enable(node, platform).filter(|_| part.polled && first) {
+        let first = start.saturating_add(enable.offset);
+        let last = first.saturating_add(3);
+        rules.push(Rule { first, last, mask: !enable.bits, write: Write::Zeros });
     }
     rules
 }
