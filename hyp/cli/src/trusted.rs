@@ -7,12 +7,14 @@ use anyhow::{Context, Result};
 use crate::workspace::Workspace;
 
 /// Folders of what runs at EL2.
-const FOLDERS: [&str; 6] = [
+const FOLDERS: [&str; 8] = [
     "hyp/policy/src",
     "hyp/arch/src",
     "hyp/el2/src",
     "board-support/board/src",
+    "board-support/boards/src",
     "board-support/qemu-virt/src",
+    "board-support/rpi4/src",
     "partitions/abi/src",
 ];
 

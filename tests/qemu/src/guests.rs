@@ -63,6 +63,14 @@ pub fn elsewhere(lab: &Lab) -> Result<()> {
     expect_power_off(&mut target)
 }
 
+/// More interrupts pending than list registers, a million times.
+pub fn storm(lab: &Lab) -> Result<()> {
+    let mut target = lab.start(lab.system_manifest("storm.dts"))?;
+    let guest = target.partition("storm", SOON)?;
+    expect_verdict(&mut target, guest)?;
+    expect_power_off(&mut target)
+}
+
 /// One guest breaks every rule; the other's deadlines hold, and only the attacker notices its attacks.
 pub fn hostile(lab: &Lab) -> Result<()> {
     let mut target = lab.start(lab.system_manifest("hostile.dts"))?;

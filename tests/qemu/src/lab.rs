@@ -17,7 +17,7 @@ use bulkhead_hil::{Source, Target};
 pub const SOON: Duration = Duration::from_secs(60);
 
 /// A guest's whole list of tests may take so long.
-pub const LONG: Duration = Duration::from_secs(120);
+pub const LONG: Duration = Duration::from_secs(240);
 
 /// The surroundings of one test.
 pub struct Lab {

@@ -34,7 +34,7 @@ enum On {
     Nowhere,
 }
 
-const TESTS: [(&str, On, Test); 19] = [
+const TESTS: [(&str, On, Test); 20] = [
     ("placement", On::All, placement::as_predicted),
     ("pair", On::All, guests::pair),
     // The real board starts guests at EL2 and without PSCI, which is not what they are built for.
@@ -52,6 +52,7 @@ const TESTS: [(&str, On, Test); 19] = [
     ),
     ("elsewhere", On::All, guests::elsewhere),
     ("hostile", On::All, guests::hostile),
+    ("storm", On::All, guests::storm),
     ("refused_by_the_hypervisor", On::All, refusals::by_the_hypervisor),
     ("refused_by_the_tool", On::All, refusals::by_the_tool),
     ("one_image", On::Nowhere, bench::one_image),
