@@ -3,6 +3,7 @@
 mod bench;
 mod card;
 mod demo;
+mod dma;
 mod guests;
 mod lab;
 mod placement;
@@ -68,6 +69,8 @@ const TESTS: [(&str, On, Test); 20] = [
     ("mini_uart", On::Only(&[RPI4]), ports::mini_uart),
     // The only board that starts from a card.
     ("card", On::Only(&[RPI4]), card::boots),
+    // The board that has no SMMU and data about its devices.
+    ("unprotected_dma", On::Only(&[RPI4]), dma::unprotected),
     // The terminal does not know what the machine is.
     ("demo_interactive", On::Only(&[QEMU_VIRT]), demo::interactive),
 ];
