@@ -175,7 +175,7 @@ impl Vgic {
             (IIDR, 4) => V2_IIDR_VALUE,
             (ICPIDR2, 4) => V2_ICPIDR2_VALUE,
             (ITARGETSR..ITARGETSR_END, 1 | 4) => {
-                bytes(offset - ITARGETSR, size).fold(0, |value, (intid, shift)| {
+                bytes(offset.wrapping_sub(ITARGETSR), size).fold(0, |value, (intid, shift)| {
                     let targets = match IntId::new(intid) {
                         Some(intid) if intid.is_private() => mask(vcpu),
                         Some(intid) => self.targets(intid),
@@ -200,7 +200,7 @@ impl Vgic {
     fn write_v2<M: Machine>(&mut self, machine: &mut M, vcpu: usize, offset: u64, size: u64, value: u32) {
         match (offset, size) {
             (ITARGETSR..ITARGETSR_END, 1 | 4) => {
-                for (intid, shift) in bytes(offset - ITARGETSR, size) {
+                for (intid, shift) in bytes(offset.wrapping_sub(ITARGETSR), size) {
                     if let Some(intid) = IntId::new(intid) {
                         self.write_targets(machine, vcpu, intid, (value >> shift) as u8);
                     }
