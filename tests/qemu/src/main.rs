@@ -2,6 +2,7 @@
 
 mod bench;
 mod card;
+mod cpus;
 mod demo;
 mod dma;
 mod guests;
@@ -35,7 +36,7 @@ enum On {
     Nowhere,
 }
 
-const TESTS: [(&str, On, Test); 20] = [
+const TESTS: [(&str, On, Test); 22] = [
     ("placement", On::All, placement::as_predicted),
     ("pair", On::All, guests::pair),
     // The real board starts guests at EL2 and without PSCI, which is not what they are built for.
@@ -67,6 +68,9 @@ const TESTS: [(&str, On, Test); 20] = [
     ("demo_batch", On::All, demo::batch),
     // The only board with two ports.
     ("mini_uart", On::Only(&[RPI4]), ports::mini_uart),
+    ("console_of_the_manifest", On::Only(&[RPI4]), ports::console_of_the_manifest),
+    // The only board whose tree is the tool's to change.
+    ("missing_cpu", On::Only(&[RPI4]), cpus::missing),
     // The only board that starts from a card.
     ("card", On::Only(&[RPI4]), card::boots),
     // The board that has no SMMU and data about its devices.

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use bulkhead::board::{Board, Origin};
 use bulkhead::linux::RPI4_TREE;
+use bulkhead_hil::Source;
 
 use crate::lab::{Lab, SOON, expect_power_off};
 
@@ -27,6 +28,22 @@ pub fn mini_uart(lab: &Lab) -> Result<()> {
         target.focus(name)?;
         target.send(b"stats\r")?;
         target.expect(rtos, "^heap:", SOON)?;
+        target.send(b"off\r")?;
+    }
+    expect_power_off(&mut target)
+}
+
+/// The firmware's tree names the mini-UART and the manifest the PL011: the trace of the boot is there, and all that follows the check of
+/// the manifest.
+pub fn console_of_the_manifest(lab: &Lab) -> Result<()> {
+    let board = Board { origin: MINI_UART, ..lab.board };
+    let mut target = lab.start_on(board, lab.test_manifest("console-rpi4.dts"))?;
+    target.expect(Source::HYPERVISOR, "^Bulkhead\n", SOON)?;
+    target.expect(Source::HYPERVISOR, "^bulkhead .* on Raspberry Pi 4\n", SOON)?;
+    for name in ["first", "second"] {
+        let rtos = target.partition(name, SOON)?;
+        target.expect(rtos, "^heartbeat 1:", SOON)?;
+        target.focus(name)?;
         target.send(b"off\r")?;
     }
     expect_power_off(&mut target)

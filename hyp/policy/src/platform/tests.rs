@@ -164,6 +164,11 @@ fn a_spin_table_and_reservations_are_understood() {
         w.end();
     }
     w.end();
+    // Nobody listens to it where CPUs are in a pen.
+    w.begin(format_args!("psci"));
+    w.string("compatible", "arm,psci-1.0");
+    w.string("method", "smc");
+    w.end();
     w.begin(format_args!("soc"));
     w.cells("#address-cells", &[1]);
     w.cells("#size-cells", &[1]);
