@@ -32,7 +32,7 @@ use bulkhead_policy::vcpu::Registers;
 
 use crate::system::{System, system};
 
-/// CPUs may start to run partitions.
+/// Every CPU that comes has come, and partitions may start.
 static ALL_ARRIVED: AtomicBool = AtomicBool::new(false);
 
 /// What this hypervisor calls itself.
@@ -106,7 +106,11 @@ extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
     let plan = plan(board, &mut platform, bundle);
     let platform: &'static Platform<'static> = Box::leak(Box::new(platform));
     let cpu = bring_up_interrupts(platform);
-    let system = match System::build(board, platform, bundle, plan) {
+    let given = |path| {
+        plan.partitions.iter().any(|partition| partition.devices.iter().any(|device| device.path == path))
+    };
+    let kept = platform.uart.filter(|uart| !given(uart.path));
+    let system = match System::build(board, platform, bundle, plan, kept.and_then(|uart| uart.intid)) {
         Ok(system) => system,
         Err(error) => refuse(Some(platform), &[&error]),
     };
@@ -117,18 +121,17 @@ extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
             println!("partition {}: {risk}", partition.name);
         }
     }
+    start_secondaries(system, cpu);
     console::flush();
-    let given = |path| {
-        plan.partitions.iter().any(|partition| partition.devices.iter().any(|device| device.path == path))
-    };
-    if platform.uart.is_some_and(|uart| given(uart.path)) {
+    if kept != platform.uart {
         console::give_away();
     }
     if let Some(intid) = system.console_interrupt {
         gic::enable_for_el2(intid, cpu);
         console::start_input(system);
     }
-    start_secondaries(system, cpu);
+    ALL_ARRIVED.store(true, Ordering::Release);
+    run::off_if_last(system);
     run::run(system, cpu)
 }
 
@@ -306,6 +309,4 @@ fn start_secondaries(system: &System, boot_cpu: usize) {
             }
         }
     }
-    ALL_ARRIVED.store(true, Ordering::Release);
-    run::off_if_last(system);
 }

@@ -88,6 +88,7 @@ impl System {
         platform: &'static Platform<'static>,
         bundle: Bundle<'static>,
         plan: &'static Plan<'static>,
+        console_interrupt: Option<IntId>,
     ) -> Result<&'static Self, &'static str> {
         let mut partitions = Vec::with_capacity(plan.partitions.len());
         for (index, plan) in plan.partitions.iter().enumerate() {
@@ -100,8 +101,6 @@ impl System {
                 roles[cpu] = Some((partition, vcpu));
             }
         }
-        let emulated = partitions.iter().any(Partition::has_console);
-        let console_interrupt = if emulated { platform.uart.and_then(|uart| uart.intid) } else { None };
         Ok(SYSTEM.call_once(|| Self { board, platform, bundle, partitions, roles, console_interrupt }))
     }
 
