@@ -36,7 +36,7 @@ enum On {
     Nowhere,
 }
 
-const TESTS: [(&str, On, Test); 22] = [
+const TESTS: &[(&str, On, Test)] = &[
     ("placement", On::All, placement::as_predicted),
     ("pair", On::All, guests::pair),
     // The real board starts guests at EL2 and without PSCI, which is not what they are built for.
@@ -99,7 +99,7 @@ fn main() -> ExitCode {
         say::error(format_args!("{error:#}"));
         return ExitCode::from(2);
     }
-    let trials = TESTS.into_iter().flat_map(|(name, on, test)| {
+    let trials = TESTS.iter().copied().flat_map(|(name, on, test)| {
         on.machines().into_iter().map(move |machine| {
             let name = machine.map_or(name.to_owned(), |machine| format!("{name}@{}", machine.label));
             Trial::test(name.clone(), move || {
