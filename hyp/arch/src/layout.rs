@@ -3,7 +3,7 @@
 //! | VA | what |
 //! |---|---|
 //! | `HYP_VA` | image, stacks and boot heap, 2 MiB, by section |
-//! | `MMIO_VA` | registers of the GIC and the console, page by page |
+//! | `MMIO_VA` | registers of the GIC, the console and what else EL2 uses, and the words for which CPUs wait in a pen, page by page |
 //! | `WINDOW_VA` + 2 MiB × CPU | what this CPU is loading, nothing at other times |
 //! | PA of the image's first page | the identity page of the boot code, read-only and executable |
 
