@@ -6,6 +6,7 @@
 
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
+use heapless::String;
 use spin::Once;
 
 use crate::memory::RAM_START;
@@ -26,7 +27,7 @@ pub enum Gic {
 }
 
 /// What the tree says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Machine {
     /// The interrupt controller.
     pub gic: Gic,
@@ -36,6 +37,8 @@ pub struct Machine {
     pub uart: u64,
     /// INTID of the PL011.
     pub uart_intid: u32,
+    /// The `bootargs`; empty where there are none or too many.
+    pub bootargs: String<128>,
 }
 
 const QEMU_VIRT: Machine = Machine {
@@ -43,14 +46,16 @@ const QEMU_VIRT: Machine = Machine {
     distributor: 0x0800_0000,
     uart: 0x0900_0000,
     uart_intid: 33,
+    bootargs: String::new(),
 };
 
 static MACHINE: Once<Machine> = Once::new();
+static WITHOUT_TREE: Machine = QEMU_VIRT;
 
 /// This machine.
 #[must_use]
 pub fn machine() -> &'static Machine {
-    MACHINE.get().unwrap_or(&QEMU_VIRT)
+    MACHINE.get().unwrap_or(&WITHOUT_TREE)
 }
 
 /// Reads the device tree at `address`, X0 at the start; what it does not say stays as on QEMU `virt`.
@@ -89,6 +94,11 @@ pub(crate) fn read(address: u64) {
             machine.uart = first;
             machine.uart_intid = spi(node).unwrap_or(machine.uart_intid);
         }
+    }
+    let chosen = tree.root().child("chosen");
+    let bootargs = chosen.as_ref().and_then(|chosen| chosen.property("bootargs"));
+    if let Some(bootargs) = bootargs.as_ref().and_then(|bootargs| bootargs.value_as::<&str>().ok()) {
+        machine.bootargs = String::try_from(bootargs).unwrap_or_default();
     }
     MACHINE.call_once(|| machine);
 }

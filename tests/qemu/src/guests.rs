@@ -67,6 +67,8 @@ pub fn elsewhere(lab: &Lab) -> Result<()> {
 pub fn storm(lab: &Lab) -> Result<()> {
     let mut target = lab.start(lab.system_manifest("storm.dts"))?;
     let guest = target.partition("storm", SOON)?;
+    // The longest part.
+    target.expect(guest, "^TEST storm-polled-split-end ", LONG)?;
     expect_verdict(&mut target, guest)?;
     expect_power_off(&mut target)
 }
