@@ -239,7 +239,8 @@ pub fn has_gic_system_registers() -> bool {
     (ID_AA64PFR0_EL1.get() >> 24) & 0xf != 0
 }
 
-/// The CPU's own ID register with these fields of its encoding (Op0 3, Op1 0, CRn 0); zero for CRm outside 1–7.
+/// The CPU's own ID register with these fields of its encoding (Op0 3, Op1 0, CRn 0); zero for those of which no guest sees
+/// anything (`policy::vcpu::id_register`).
 #[must_use]
 pub fn read_id_register(crm: u8, op2: u8) -> u64 {
     macro_rules! by_encoding {
@@ -259,9 +260,9 @@ pub fn read_id_register(crm: u8, op2: u8) -> u64 {
         1: 0 1 2 3 4 5 6 7;
         2: 0 1 2 3 4 5 6 7;
         3: 0 1 2 3 4 5 6 7;
-        4: 0 1 2 3 4 5 6 7;
-        5: 0 1 2 3 4 5 6 7;
-        6: 0 1 2 3 4 5 6 7;
-        7: 0 1 2 3 4 5 6 7;
+        4: 0 1;
+        5: 0;
+        6: 0 1 2;
+        7: 0 1 2;
     }
 }

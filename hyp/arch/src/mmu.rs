@@ -116,11 +116,19 @@ impl Mmio {
         Some(Self { base: va as *mut u8, size: region.size() as usize })
     }
 
+    /// A register that ends at `end` is one of these.
+    #[inline(always)]
+    fn check(&self, end: usize) {
+        if end > self.size {
+            no_such_register();
+        }
+    }
+
     /// Reads the 32-bit register at `offset`.
     #[inline(always)]
     #[must_use]
     pub fn read32(&self, offset: usize) -> u32 {
-        assert!(offset + 4 <= self.size);
+        self.check(offset + 4);
         let value: u32;
         // SAFETY: the address is in the mapped region. A plain `ldr` carries a syndrome, should a hypervisor run below.
         unsafe {
@@ -132,7 +140,7 @@ impl Mmio {
     /// Writes the 32-bit register at `offset`.
     #[inline(always)]
     pub fn write32(&self, offset: usize, value: u32) {
-        assert!(offset + 4 <= self.size);
+        self.check(offset + 4);
         // SAFETY: the address is in the mapped region, which no Rust object shares.
         unsafe {
             asm!("str {0:w}, [{1}]", in(reg) value, in(reg) self.base.add(offset), options(nostack, preserves_flags))
@@ -142,7 +150,7 @@ impl Mmio {
     /// Writes the byte at `offset`.
     #[inline(always)]
     pub fn write8(&self, offset: usize, value: u8) {
-        assert!(offset < self.size);
+        self.check(offset + 1);
         // SAFETY: as in `write32`.
         unsafe {
             asm!("strb {0:w}, [{1}]", in(reg) value, in(reg) self.base.add(offset), options(nostack, preserves_flags))
@@ -158,7 +166,7 @@ impl Mmio {
     #[inline(always)]
     #[must_use]
     pub fn read64(&self, offset: usize) -> u64 {
-        assert!(offset + 8 <= self.size);
+        self.check(offset + 8);
         let value: u64;
         // SAFETY: as in `read32`.
         unsafe {
@@ -170,12 +178,19 @@ impl Mmio {
     /// Writes the 64-bit register at `offset`.
     #[inline(always)]
     pub fn write64(&self, offset: usize, value: u64) {
-        assert!(offset + 8 <= self.size);
+        self.check(offset + 8);
         // SAFETY: as in `write32`.
         unsafe {
             asm!("str {0}, [{1}]", in(reg) value, in(reg) self.base.add(offset), options(nostack, preserves_flags))
         };
     }
+}
+
+/// One place for all of them: each access stays small.
+#[cold]
+#[inline(never)]
+fn no_such_register() -> ! {
+    panic!("an access beyond a device's registers");
 }
 
 /// Maps what firmware or loader left in memory, for good and read-only: its device tree, the bundle.

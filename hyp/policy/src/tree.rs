@@ -342,23 +342,16 @@ impl<'a> Tree<'a> {
     /// A unit address may be left out where only one node has the name (2.2.3).
     #[must_use]
     pub fn find(&self, path: &str) -> Option<Node<'_>> {
-        let (mut node, rest) = match path.strip_prefix('/') {
+        let (node, rest) = match path.strip_prefix('/') {
             Some(rest) => (self.root(), rest),
             None => {
-                let (alias, rest) = path.split_once('/').unwrap_or((path, ""));
+                let (alias, rest) = cut(path, b'/');
                 let target = self.root().child("aliases")?.property(alias)?.string()?;
                 // An alias is a path, never another alias (3.3).
-                (self.find_below_root(target.strip_prefix('/')?)?, rest)
+                (self.root().descendant(target.strip_prefix('/')?)?, rest)
             }
         };
-        for name in rest.split('/').filter(|name| !name.is_empty()) {
-            node = node.child(name)?;
-        }
-        Some(node)
-    }
-
-    fn find_below_root(&self, path: &str) -> Option<Node<'_>> {
-        path.split('/').filter(|name| !name.is_empty()).try_fold(self.root(), |node, name| node.child(name))
+        node.descendant(rest)
     }
 
     /// The node with this phandle.
@@ -397,7 +390,7 @@ impl<'a> Tree<'a> {
     #[must_use]
     pub fn stdout(&self) -> Option<Node<'_>> {
         let path = self.root().child("chosen")?.property("stdout-path")?.string()?;
-        self.find(path.split(':').next()?)
+        self.find(cut(path, b':').0)
     }
 
     fn record(&self, index: u32) -> Option<&Record<'a>> {
@@ -426,6 +419,13 @@ impl fmt::Debug for Node<'_> {
     }
 }
 
+/// `text` before the first `byte`, which is ASCII, and after it.
+#[inline(never)]
+pub(crate) fn cut(text: &str, byte: u8) -> (&str, &str) {
+    let at = text.bytes().position(|other| other == byte).unwrap_or(text.len());
+    (text.get(..at).unwrap_or(text), text.get(at.saturating_add(1)..).unwrap_or(""))
+}
+
 impl<'t> Node<'t> {
     fn at(self, index: u32) -> Self {
         Self { tree: self.tree, index }
@@ -444,8 +444,20 @@ impl<'t> Node<'t> {
     /// Its name without the unit address.
     #[must_use]
     pub fn base_name(self) -> &'t str {
-        let name = self.name();
-        name.split_once('@').map_or(name, |(base, _)| base)
+        cut(self.name(), b'@').0
+    }
+
+    /// The node at a path below this one.
+    #[inline(never)]
+    fn descendant(mut self, mut path: &str) -> Option<Self> {
+        while !path.is_empty() {
+            let (name, rest) = cut(path, b'/');
+            if !name.is_empty() {
+                self = self.child(name)?;
+            }
+            path = rest;
+        }
+        Some(self)
     }
 
     /// Its full path.
@@ -802,8 +814,13 @@ impl<'t> Property<'t> {
 
     /// Its value as strings; none where any of them is not UTF-8 or does not end.
     pub fn strings(self) -> impl Iterator<Item = &'t str> + Clone {
-        let text = self.value.strip_suffix(b"\0").and_then(|text| core::str::from_utf8(text).ok());
-        text.into_iter().flat_map(|text| text.split('\0'))
+        let mut rest =
+            self.value.last().and_then(|&end| core::str::from_utf8(self.value).ok().filter(|_| end == 0));
+        core::iter::from_fn(move || {
+            let (string, others) = cut(rest.filter(|text| !text.is_empty())?, 0);
+            rest = Some(others);
+            Some(string)
+        })
     }
 
     fn cells(self) -> Cells<'t> {

@@ -17,7 +17,7 @@ use crate::plan::{DevicePart, DeviceWindow, DmaRisk, OwnedInterrupt};
 use crate::platform::{Platform, is_pmu};
 use crate::shared_page::SharedPage;
 use crate::stage2::IPA_BITS;
-use crate::tree::{GicInterrupt, Node, Property, Tree};
+use crate::tree::{GicInterrupt, Node, Property, Tree, cut};
 
 /// What the devices that a partition names come to.
 #[derive(Default)]
@@ -202,7 +202,7 @@ fn refusal(
     platform: &Platform<'_>,
 ) -> Option<Refusal> {
     let path = node.path();
-    let top = path.split('/').nth(1).unwrap_or("");
+    let (top, _) = cut(path.strip_prefix('/').unwrap_or(path), b'/');
     let below_gic = path.strip_prefix(platform.gic_path);
     let below_gic = below_gic.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let emulated =
