@@ -117,11 +117,17 @@ fn release_from_pen(release: Pa, entry: u64) {
 #[must_use]
 pub fn has_arrived(cpu: usize, deadline: u64) -> bool {
     while !percpu::is_installed(cpu) {
-        if read_sysreg!("cntpct_el0") > deadline {
+        if is_past(deadline) {
             return false;
         }
     }
     true
+}
+
+/// Whether the generic timer has passed `deadline`.
+#[must_use]
+pub fn is_past(deadline: u64) -> bool {
+    read_sysreg!("cntpct_el0") > deadline
 }
 
 /// The count of the generic timer in a second.

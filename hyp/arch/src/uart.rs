@@ -147,9 +147,10 @@ impl Uart {
         }
     }
 
-    /// Waits until everything is on the line.
-    pub fn flush(&mut self) {
-        while self.status() & self.layout.busy != 0 {}
+    /// Whether something is still being sent.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.status() & self.layout.busy != 0
     }
 }
 

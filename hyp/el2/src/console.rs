@@ -7,6 +7,7 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
+use bulkhead_arch::boot;
 use bulkhead_arch::mmu::Mmio;
 use bulkhead_arch::uart::Uart;
 use bulkhead_policy::console::{FOCUS_NEXT, Tag, defuse};
@@ -46,7 +47,7 @@ static FOCUS: AtomicUsize = AtomicUsize::new(usize::MAX);
 /// Makes the port at `registers` the console, after what has been printed so far.
 pub fn init(model: UartModel, registers: Mmio) {
     flush();
-    *LAST.lock() = Some((model, registers));
+    init_last(Some((model, registers)));
     let new = Uart::new(model, registers);
     if let Some(console) = CONSOLE.get() {
         let mut console = console.lock();
@@ -57,6 +58,11 @@ pub fn init(model: UartModel, registers: Mmio) {
     CONSOLE.call_once(|| {
         Mutex::new(Console { uart: new, source: None, last: b'\n', typed: Deque::new(), out: Deque::new() })
     });
+}
+
+/// Makes this the port for the last message of a machine that stops.
+pub fn init_last(port: Option<(UartModel, Mmio)>) {
+    *LAST.lock() = port;
 }
 
 /// Prints a line of the hypervisor's.
@@ -84,12 +90,12 @@ pub fn print(text: fmt::Arguments<'_>) {
     send(0, true);
 }
 
-/// Waits until everything queued is on the line.
+/// Waits until everything queued is on the line, a second at most: a port that its firmware has left without a clock never sends.
 pub fn flush() {
     if let Some(console) = console() {
         let mut console = console.lock();
-        while console.pump_all(system()) {}
-        console.uart.flush();
+        let deadline = boot::in_a_second();
+        while (console.pump_all(system()) || console.uart.is_busy()) && !boot::is_past(deadline) {}
     }
 }
 

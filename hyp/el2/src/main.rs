@@ -63,6 +63,7 @@ const fn early_uarts() -> [EarlyUart; BOARDS.len() + 1] {
 extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
     boot::init();
     let trace = Trace::new(early_uart);
+    console::init_last(trace.port());
     trace.step(b'l');
     let Some(firmware) = boot::map_tree(tree) else { bulkhead_arch::firmware::halt() };
     trace.step(b'k');
