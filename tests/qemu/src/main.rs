@@ -66,8 +66,9 @@ const TESTS: &[(&str, On, Test)] = &[
     // As with conformance_without_bulkhead.
     ("rtos_alone", On::Only(&[QEMU_VIRT, QEMU_VIRT_GICV2]), rtos::alone),
     ("demo_batch", On::All, demo::batch),
-    // The only board with two ports.
+    // The only board with such ports and such pages.
     ("mini_uart", On::Only(&[RPI4]), ports::mini_uart),
+    ("sub_page", On::Only(&[RPI4]), ports::sub_page),
     ("console_of_the_manifest", On::Only(&[RPI4]), ports::console_of_the_manifest),
     // The only board whose tree is the tool's to change.
     ("missing_cpu", On::Only(&[RPI4]), cpus::missing),

@@ -5,7 +5,7 @@ use bulkhead::board::{Board, Origin};
 use bulkhead::linux::RPI4_TREE;
 use bulkhead_hil::Source;
 
-use crate::lab::{Lab, SOON, expect_power_off};
+use crate::lab::{Lab, SOON, expect_power_off, expect_verdict};
 
 /// The mini-UART, QEMU's second serial line, is the console.
 const MINI_UART: Origin = Origin::Firmware {
@@ -13,6 +13,14 @@ const MINI_UART: Origin = Origin::Firmware {
     patched: "rpi4-qemu-mini-uart.dtb",
     lacks: &bulkhead_rpi4::QEMU_LACKS,
     settings: &[("/chosen", "stdout-path", "serial1:115200n8")],
+};
+
+/// The same with UART 3 switched on, as by `dtoverlay=uart3`: the PL011s are free for partitions.
+const UART3: Origin = Origin::Firmware {
+    file: RPI4_TREE,
+    patched: "rpi4-qemu-uart3.dtb",
+    lacks: &bulkhead_rpi4::QEMU_LACKS,
+    settings: &[("/chosen", "stdout-path", "serial1:115200n8"), ("/soc/serial@7e201600", "status", "okay")],
 };
 
 /// Nothing hangs on the first.
@@ -45,6 +53,17 @@ pub fn console_of_the_manifest(lab: &Lab) -> Result<()> {
         target.expect(rtos, "^heartbeat 1:", SOON)?;
         target.focus(name)?;
         target.send(b"off\r")?;
+    }
+    expect_power_off(&mut target)
+}
+
+/// Two partitions have different pins of one page and different UARTs of another, and write all that they reach.
+pub fn sub_page(lab: &Lab) -> Result<()> {
+    let board = Board { origin: UART3, options: SECOND_LINE, ..lab.board };
+    let mut target = lab.start_on(board, lab.test_manifest("sub-page.dts"))?;
+    for name in ["left", "right"] {
+        let guest = target.partition(name, SOON)?;
+        expect_verdict(&mut target, guest)?;
     }
     expect_power_off(&mut target)
 }
