@@ -290,3 +290,44 @@ fn with_settings<'a>(
     }
     Ok(tree.to_dtb())
 }
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_boards::BOARDS;
+    use bulkhead_policy::tree::Tree;
+    use clap::ValueEnum;
+
+    use super::*;
+
+    #[test]
+    fn boards_have_one_name_each() {
+        let names: Vec<_> =
+            BoardName::value_variants().iter().filter_map(BoardName::to_possible_value).collect();
+        let names: Vec<_> = names.iter().map(clap::builder::PossibleValue::get_name).collect();
+        assert_eq!(names, BOARDS.each_ref().map(|board| board.name));
+    }
+
+    #[test]
+    fn the_usual_machine_comes_first() {
+        let choose = |board, gic| Choice { board, gic }.board().map(|board| board.label);
+        assert_eq!(choose(BoardName::QemuVirt, None).expect("a board"), "virt-gicv3");
+        assert_eq!(choose(BoardName::QemuVirt, Some(2)).expect("a board"), "virt-gicv2");
+        assert_eq!(choose(BoardName::Rpi4, None).expect("a board"), "rpi4");
+        assert!(choose(BoardName::Rpi4, Some(2)).is_err());
+        assert_eq!(chosen(None, None).expect("boards"), MACHINES);
+        assert_eq!(chosen(None, Some(2)).expect("boards"), [QEMU_VIRT_GICV2]);
+    }
+
+    #[test]
+    fn settings_leave_the_rest_of_a_tree() {
+        let before = include_bytes!("../../../tests/manifests/boards/rpi4-qemu.dtb");
+        let path = "/soc/hdmi@7ef00700";
+        let settings = [(path, "status", "disabled"), ("/no/such/node", "status", "disabled")];
+        let after = with_settings(before, settings.into_iter()).expect("a tree");
+        let (before, after) = (Tree::new(before).expect("a tree"), Tree::new(&after).expect("a tree"));
+        assert!(before.find(path).expect("there").is_enabled());
+        assert!(!after.find(path).expect("there").is_enabled());
+        assert!(before.nodes().map(|node| node.path()).eq(after.nodes().map(|node| node.path())));
+        assert!(before.reservations().eq(after.reservations()));
+    }
+}
