@@ -110,7 +110,8 @@ fn check(partitions: &[Random], with: impl FnOnce(&Plan<'_>, &Platform<'_>)) -> 
     let blob = compile(partitions);
     let tree = Tree::new(&blob).expect("what dtoolkit writes is a tree");
     let kernel = [0; 4096];
-    match manifest::check(&tree, &mut platform, &board, &|name| (name == "kernel.bin").then_some(&kernel[..])) {
+    match manifest::check(&tree, &mut platform, &board, &|name| (name == "kernel.bin").then_some(&kernel[..]))
+    {
         Ok(plan) => {
             with(&plan, &platform);
             true
