@@ -7,10 +7,11 @@ use anyhow::{Context, Result};
 use crate::workspace::Workspace;
 
 /// Folders of what runs at EL2.
-const FOLDERS: [&str; 8] = [
+const FOLDERS: [&str; 9] = [
     "hyp/policy/src",
     "hyp/arch/src",
     "hyp/el2/src",
+    "hyp/exits/src",
     "board-support/board/src",
     "board-support/boards/src",
     "board-support/qemu-virt/src",

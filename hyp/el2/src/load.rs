@@ -2,12 +2,12 @@
 
 use bulkhead_arch::cache;
 use bulkhead_arch::mmu::Window;
+use bulkhead_exits::system::{Partition, System};
 use bulkhead_policy::addr::{Address, BLOCK_2M, Ipa, Pa, Region};
 use bulkhead_policy::guest_dtb;
 use bulkhead_policy::plan::Segment;
 
 use crate::VERSION;
-use crate::system::{Partition, System};
 
 /// Calls `with` for the RAM behind `size` bytes at `ipa`, piece by piece with the offset of each, for a guest that starts
 /// without caches. False where not all of it is RAM of the partition.

@@ -7,11 +7,10 @@
 
 extern crate alloc;
 
-mod console;
+mod build;
 mod load;
 mod panic;
 mod run;
-mod system;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -22,15 +21,14 @@ use bulkhead_arch::mmu::{self, Mmio};
 use bulkhead_arch::uart::Trace;
 use bulkhead_arch::{gic, guest, percpu};
 use bulkhead_boards::BOARDS;
+use bulkhead_exits::system::{System, system};
+use bulkhead_exits::{console, println};
 use bulkhead_policy::addr::{Pa, Region};
 use bulkhead_policy::bundle::Bundle;
 use bulkhead_policy::manifest;
 use bulkhead_policy::plan::{MAX_CPUS, Plan};
 use bulkhead_policy::platform::{Gic, Platform, Reservation, Uart, UartModel};
 use bulkhead_policy::tree::Tree;
-use bulkhead_policy::vcpu::Registers;
-
-use crate::system::{System, system};
 
 /// Every CPU that comes has come, and partitions may start.
 static ALL_ARRIVED: AtomicBool = AtomicBool::new(false);
@@ -111,7 +109,7 @@ extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
         plan.partitions.iter().any(|partition| partition.devices.iter().any(|device| device.path == path))
     };
     let kept = platform.uart.filter(|uart| !given(uart.path));
-    let system = match System::build(board, platform, bundle, plan, kept.and_then(|uart| uart.intid)) {
+    let system = match build::build(board, platform, bundle, plan, kept.and_then(|uart| uart.intid)) {
         Ok(system) => system,
         Err(error) => refuse(Some(platform), &[&error]),
     };
@@ -150,21 +148,6 @@ extern "C" fn secondary_main(cpu: usize) -> ! {
         }
         None => bulkhead_arch::firmware::halt(),
     }
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn handle_synchronous(registers: &mut Registers) -> u64 {
-    run::guest_exit(registers)
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn handle_irq(acknowledged: u64) -> u64 {
-    run::guest_interrupt(acknowledged)
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn handle_serror() {
-    run::guest_serror();
 }
 
 /// What can be known of this boot from its first line.

@@ -6,8 +6,7 @@ use core::panic::PanicInfo;
 use bulkhead_arch::fault;
 use bulkhead_arch::firmware;
 use bulkhead_arch::vectors::FaultFrame;
-
-use crate::console::print_last;
+use bulkhead_exits::console::print_last;
 
 /// An exception taken at EL2.
 #[unsafe(no_mangle)]

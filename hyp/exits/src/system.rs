@@ -1,22 +1,19 @@
-//! What there is: the partitions and which CPU runs which vCPU. Built once at boot, then read by all CPUs.
+//! What there is: the partitions and which CPU runs which vCPU. Built once at boot (`bulkhead-el2`), then read by all CPUs.
 
-use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bulkhead_arch::gic::{self, GicMachine};
-use bulkhead_arch::mmu::{self, Mmio};
+use bulkhead_arch::mmu::Mmio;
 use bulkhead_arch::percpu::PerCpu;
-use bulkhead_policy::addr::{PAGE_SIZE, Pa, Region};
 use bulkhead_policy::bundle::Bundle;
 use bulkhead_policy::dispatch::{Direction, EmulatedDevices};
 use bulkhead_policy::irq::IntId;
 use bulkhead_policy::lifecycle::Lifecycle;
-use bulkhead_policy::plan::{MAX_CPUS, PartitionPlan, Plan};
+use bulkhead_policy::plan::{MAX_CPUS, PartitionPlan};
 use bulkhead_policy::platform::Platform;
 use bulkhead_policy::shared_page::Step;
-use bulkhead_policy::stage2::Kind;
-use bulkhead_policy::stage2::{Stage2, Table};
+use bulkhead_policy::stage2::Stage2;
 use bulkhead_policy::tree::Tree;
 use bulkhead_policy::vcpu::Exception;
 use bulkhead_policy::vgic::Vgic;
@@ -35,7 +32,7 @@ pub struct System {
     /// The partitions, in the order of the manifest.
     pub partitions: &'static [Partition],
     /// For each CPU of the machine its partition and vCPU.
-    roles: [Option<(&'static Partition, usize)>; MAX_CPUS],
+    pub roles: [Option<(&'static Partition, usize)>; MAX_CPUS],
     /// The console's interrupt.
     pub console_interrupt: Option<IntId>,
 }
@@ -79,29 +76,9 @@ pub struct Partition {
 static REGISTER_CHANGE: TicketMutex<()> = TicketMutex::new(());
 
 impl System {
-    /// Builds the partitions of `plan`: tables, interrupt controllers, roles.
-    ///
-    /// # Errors
-    /// Says what does not fit.
-    pub fn build(
-        board: &'static Tree<'static>,
-        platform: &'static Platform<'static>,
-        bundle: Bundle<'static>,
-        plan: &'static Plan<'static>,
-        console_interrupt: Option<IntId>,
-    ) -> Result<&'static Self, &'static str> {
-        let mut partitions = Vec::with_capacity(plan.partitions.len());
-        for (index, plan) in plan.partitions.iter().enumerate() {
-            partitions.push(Partition::new(index, plan, platform)?);
-        }
-        let partitions: &'static [Partition] = partitions.leak();
-        let mut roles = [None; MAX_CPUS];
-        for partition in partitions {
-            for (vcpu, &cpu) in partition.plan.cpus.iter().enumerate() {
-                roles[cpu] = Some((partition, vcpu));
-            }
-        }
-        Ok(SYSTEM.call_once(|| Self { board, platform, bundle, partitions, roles, console_interrupt }))
+    /// Makes this what runs.
+    pub fn publish(self) -> &'static Self {
+        SYSTEM.call_once(|| self)
     }
 
     /// Partition `index`.
@@ -123,54 +100,17 @@ impl System {
 }
 
 impl Partition {
-    fn new(
+    /// Partition `index` in power-on state.
+    #[must_use]
+    pub fn new(
         index: usize,
         plan: &'static PartitionPlan<'static>,
-        platform: &Platform<'_>,
-    ) -> Result<Self, &'static str> {
-        let cpu_interface = platform.gic.guest_cpu_interface();
-        let mappings = || {
-            let cpu_interface = cpu_interface.iter();
-            let cpu_interface = cpu_interface
-                .map(|frame| (frame.mapped.start(), frame.pa, frame.mapped.size(), Kind::Device));
-            plan.mappings().chain(cpu_interface)
-        };
-        let tables = Stage2::tables_for(mappings().map(|(ipa, pa, size, _)| (ipa, pa, size)));
-        let pool = vec![Table::EMPTY; tables].leak();
-        let base = Pa::new(mmu::physical_address(pool.as_ptr() as u64));
-        let mut stage2 = Stage2::new(pool, base).map_err(|_| "no stage-2 tables")?;
-        for (ipa, pa, size, kind) in mappings() {
-            stage2.map(ipa, pa, size, kind).map_err(|_| "the stage-2 tables cannot be built")?;
-        }
-        bulkhead_arch::barrier::complete_stores();
-
-        let mut frames = platform.gic.guest_frames(plan.cpus.len()).map(|(_, region)| region);
-        let distributor = frames.next().ok_or("the GIC's frames leave the address space")?;
-        let devices = EmulatedDevices {
-            distributor,
-            redistributors: frames.next().filter(|_| cpu_interface.is_none()),
-            deactivate: cpu_interface.map(|frame| frame.deactivate),
-            uart: plan.console.map(|console| console.registers),
-            shared_pages: &plan.shared_pages,
-        };
-        let mut shared_registers = Vec::with_capacity(plan.shared_pages.len());
-        for shared in &plan.shared_pages {
-            let registers = Region::new(shared.page, PAGE_SIZE).and_then(Mmio::map);
-            shared_registers.push(registers.ok_or("there are too many shared pages of registers")?);
-        }
-        let ppis = [Some(platform.virtual_timer), Some(platform.physical_timer), platform.pmu];
-        let ppis = ppis.iter().flatten().fold(0, |mask, intid| mask | 1 << intid.raw());
-        let mut vgic = Vgic::new(gic::model(), gic::words(), plan.cpus.len(), ppis, platform.virtual_timer);
-        // Disabled, inactive and routed to vCPU 0 from the start.
-        for interrupt in &plan.interrupts {
-            vgic.own_hardware(interrupt.intid, interrupt.trigger);
-            gic::configure(interrupt.intid, interrupt.trigger);
-        }
-        if let Some(console) = plan.console {
-            vgic.own_emulated(console.intid);
-        }
-        vgic.reset(&mut GicMachine::new(&plan.cpus));
-        Ok(Self {
+        devices: EmulatedDevices,
+        shared_registers: Vec<Mmio>,
+        stage2: Stage2<'static>,
+        vgic: Vgic,
+    ) -> Self {
+        Self {
             index,
             plan,
             devices,
@@ -183,7 +123,17 @@ impl Partition {
             uart: Mutex::new(Vpl011::new()),
             line_due: AtomicBool::new(false),
             refused: [const { AtomicU64::new(0) }; 3],
-        })
+        }
+    }
+
+    /// vCPU `vcpu` is about to run on this CPU.
+    pub fn start_vcpu(&self, vcpu: usize) {
+        self.vgic.lock().start_vcpu(&mut self.machine(), vcpu);
+    }
+
+    /// vCPU `vcpu` has left its guest.
+    pub fn stop_vcpu(&self, vcpu: usize) {
+        self.vgic.lock().stop_vcpu(&mut self.machine(), vcpu);
     }
 
     /// A load or store of the guest at `offset` of its shared page `page`; the value of a load.
