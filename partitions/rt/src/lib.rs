@@ -25,6 +25,7 @@ pub mod smccc;
 
 pub mod sysreg;
 pub mod time;
+mod tree;
 pub mod verdict;
 
 pub use verdict::{Failure, Verdict};

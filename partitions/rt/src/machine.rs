@@ -4,12 +4,11 @@
 //! with. Without one it takes the machine for QEMU `virt` with a GICv3, which is also what a word says that is
 //! printed before the tree was read.
 
-use dtoolkit::fdt::{Fdt, FdtNode};
-use dtoolkit::{Node, Property};
 use heapless::String;
 use spin::Once;
 
 use crate::memory::RAM_START;
+use crate::tree;
 
 /// The interrupt controller by its architecture.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,7 +40,8 @@ pub struct Machine {
     pub bootargs: String<128>,
 }
 
-const QEMU_VIRT: Machine = Machine {
+/// Which it is until a tree says otherwise.
+pub(crate) const QEMU_VIRT: Machine = Machine {
     gic: Gic::V3 { redistributors: 0x080a_0000 },
     distributor: 0x0800_0000,
     uart: 0x0900_0000,
@@ -74,52 +74,7 @@ pub(crate) fn read(address: u64) {
     }
     // SAFETY: as above, for as many bytes as the tree says that it has.
     let blob = unsafe { core::slice::from_raw_parts(address as *const u8, size as usize) };
-    let Ok(tree) = Fdt::new(blob) else { return };
-    let mut machine = QEMU_VIRT;
-    // Devices stand below the root, on QEMU virt and in a partition.
-    for node in tree.root().children() {
-        let is = |name: &str| node.compatible().into_iter().flatten().any(|compatible| compatible == name);
-        let Some(first) = frame(node, 0) else { continue };
-        if is("arm,gic-v3") {
-            machine.distributor = first;
-            if let Some(redistributors) = frame(node, 1) {
-                machine.gic = Gic::V3 { redistributors };
-            }
-        } else if is("arm,cortex-a15-gic") || is("arm,gic-400") {
-            machine.distributor = first;
-            if let Some(cpu_interface) = frame(node, 1) {
-                machine.gic = Gic::V2 { cpu_interface };
-            }
-        } else if is("arm,pl011") && is_console(tree, node) {
-            machine.uart = first;
-            machine.uart_intid = spi(node).unwrap_or(machine.uart_intid);
-        }
+    if let Some(machine) = tree::describe(blob) {
+        MACHINE.call_once(|| machine);
     }
-    let chosen = tree.root().child("chosen");
-    let bootargs = chosen.as_ref().and_then(|chosen| chosen.property("bootargs"));
-    if let Some(bootargs) = bootargs.as_ref().and_then(|bootargs| bootargs.value_as::<&str>().ok()) {
-        machine.bootargs = String::try_from(bootargs).unwrap_or_default();
-    }
-    MACHINE.call_once(|| machine);
-}
-
-/// Address of the frame at `index` of `reg`.
-fn frame(node: FdtNode<'_>, index: usize) -> Option<u64> {
-    node.reg().ok()??.nth(index)?.address().ok()
-}
-
-/// INTID of the node's first interrupt where that is an SPI (Linux binding `arm,gic`).
-fn spi(node: FdtNode<'_>) -> Option<u32> {
-    let interrupts = node.property("interrupts")?;
-    let specifier = interrupts.value().first_chunk::<8>()?;
-    let number = u64::from_be_bytes(*specifier);
-    (number >> 32 == 0).then_some(number as u32 + 32)
-}
-
-/// Whether `stdout-path` names the node, or names none below the root.
-fn is_console(tree: Fdt<'_>, node: FdtNode<'_>) -> bool {
-    let chosen = tree.root().child("chosen");
-    let path = chosen.as_ref().and_then(|chosen| chosen.property("stdout-path"));
-    let path = path.as_ref().and_then(|path| path.value_as::<&str>().ok());
-    path.and_then(|path| path.strip_prefix('/')?.split(':').next()).is_none_or(|name| name == node.name())
 }
