@@ -12,11 +12,14 @@ use std::sync::OnceLock;
 use std::{fs, println, vec};
 
 use bulkhead_boards::BOARDS;
+use proptest::prelude::*;
 
 use super::*;
+use crate::dispatch::Direction;
 use crate::guest_dtb;
 use crate::guest_dtb::writer::Writer;
 use crate::platform::Reservation;
+use crate::shared_page::Step;
 
 pub(crate) const VIRT: &[u8] = include_bytes!("../../../../tests/manifests/boards/qemu-virt-gicv3.dtb");
 pub(crate) const VIRT_4G: &[u8] = include_bytes!("../../../../tests/manifests/boards/qemu-virt-gicv3-4g.dtb");
@@ -535,4 +538,60 @@ fn mutated_trees_do_no_harm() {
     }
     println!("{} trees, {} through the gate, {} made a plan", counts[0], counts[1], counts[2]);
     assert!(cfg!(miri) || (counts[1] > counts[0] / 3 && counts[2] > counts[0] / 8), "{counts:?}");
+}
+
+/// The bits of the register at `address` that a partition changes.
+fn reached_bits(partition: &PartitionPlan<'_>, address: u64) -> u32 {
+    let page =
+        partition.shared_pages.iter().find_map(|page| Some((page, page.offset_of(Ipa::new(address))?)));
+    page.map_or(0, |(page, offset)| match page.decide(offset, Direction::Store(u64::MAX)) {
+        Step::Nothing | Step::Read(_) => 0,
+        Step::Write(bits) => bits,
+        Step::Change { mask, .. } => mask,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+
+    /// Whatever two partitions ask for: where both get it, no bit of any register is both's, and no such page is mapped for anyone.
+    #[test]
+    #[cfg_attr(miri, ignore = "runs dtc")]
+    fn no_bit_of_a_register_has_two_owners(
+        pins in prop::array::uniform2(prop::collection::btree_set(0..58_u32, 1..5)),
+        devices in prop::array::uniform2(0..6_usize),
+        whole in prop::array::uniform2(prop::bool::weighted(0.1)),
+    ) {
+        const DEVICES: [&str; 6] = [
+            "/soc/serial@7e201000", "/soc/serial@7e201400", "/soc/serial@7e201600",
+            "/soc/spi@7e204600", "/soc/spi@7e204800", "/soc/spi@7e215080",
+        ];
+        static BOARD: OnceLock<&Tree<'_>> = OnceLock::new();
+        let board = BOARD.get_or_init(|| tree(&rpi4()));
+        let pins: [Vec<u32>; 2] = pins.map(|set| set.into_iter().collect());
+        let polled = format!("{}\0/soc/gpio@7e200000", DEVICES[devices[1]]);
+        let partition = |index: usize| {
+            let access = if whole[index] { "access" } else { "access-registers" };
+            [
+                ("os,type", Value::Text("bare")),
+                ("cpus", Value::Cells([&[0], &[1]][index])),
+                ("memory", Value::Numbers(&[0x4000_0000, 0x10_0000])),
+                ("kernel", Value::Text("bare.bin")),
+                ("gpio-pins", Value::Cells(&pins[index])),
+                (access, Value::Text(DEVICES[devices[index]])),
+                if index == 0 { ("bootargs", Value::Text("")) } else { ("polled", Value::Text(&polled)) },
+            ]
+        };
+        let blob = manifest(&[("left", &partition(0)), ("right", &partition(1))]);
+        let Ok(plan) = check(tree(&blob), &mut platform(board), board, &payload) else { return Ok(()) };
+        let [left, right] = plan.partitions.as_slice() else { panic!("{plan:?}") };
+        for page in left.shared_pages.iter().chain(&right.shared_pages).map(|page| page.page.raw()) {
+            for address in (page..page + PAGE_SIZE).step_by(4) {
+                prop_assert_eq!(reached_bits(left, address) & reached_bits(right, address), 0, "{:#x}", address);
+            }
+            for (_, pa, size, _) in left.mappings().chain(right.mappings()) {
+                prop_assert!(page < pa.raw() || pa.raw() + size <= page);
+            }
+        }
+    }
 }
