@@ -186,8 +186,8 @@ impl<'t> Guest<'t> {
         if let Some(console) = &self.partition.console {
             w.text(FIRST_SERIAL, format_args!("/pl011@{:x}", console.registers.start().raw()));
         }
-        let aliases = self.board.root().child("aliases");
-        for alias in aliases.iter().flat_map(|node| node.properties()) {
+        let aliases = self.board.root().child("aliases").map(Node::properties);
+        for alias in aliases.into_iter().flatten() {
             if alias.name == FIRST_SERIAL && self.partition.console.is_some() {
                 continue;
             }
@@ -230,13 +230,15 @@ impl<'t> Guest<'t> {
     /// The generic timer and the PMU, of which every vCPU has its own.
     fn private_devices(&self, w: &mut Writer<'_>) {
         for node in self.board.nodes() {
-            let name = node.compatible().find_map(|name| match name {
-                b"arm,armv8-timer" => Some("timer"),
-                name if self.platform.pmu.is_some() && is_pmu(name) => Some("pmu"),
-                _ => None,
-            });
-            if let Some(name) = name {
+            let pmu = self.platform.pmu.is_some();
+            for name in node.compatible().filter(|name| name.starts_with(b"arm,")) {
+                let name = match name {
+                    b"arm,armv8-timer" => "timer",
+                    name if pmu && is_pmu(name) => "pmu",
+                    _ => continue,
+                };
                 self.private_device(w, node, name);
+                break;
             }
         }
     }

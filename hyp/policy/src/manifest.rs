@@ -304,14 +304,17 @@ impl<'a> Reader<'a, '_> {
     /// A list of names of devices.
     fn names(&mut self, name: &str) -> Vec<&'a str> {
         let form = "a list of node paths or aliases of the board's tree";
-        let list = self.get(name, form, |p| {
-            let list: Vec<_> = p.strings().take(MAX_LIST.saturating_add(1)).collect();
-            (!list.is_empty()).then_some(list)
-        });
-        let mut list = list.unwrap_or_default();
-        if list.len() > MAX_LIST {
-            self.findings.push(self.node, text!("{name} has more than {MAX_LIST} entries"));
-            list.truncate(MAX_LIST);
+        let mut list = Vec::new();
+        let Some(property) = self.node.property(name) else { return list };
+        for string in property.strings() {
+            if list.len() == MAX_LIST {
+                self.findings.push(self.node, text!("{name} has more than {MAX_LIST} entries"));
+                break;
+            }
+            list.push(string);
+        }
+        if list.is_empty() {
+            self.findings.push(self.node, text!("{name} must be {form}"));
         }
         list
     }
@@ -607,13 +610,18 @@ impl fmt::Display for Occupant<'_> {
 /// No two things stand at one address of the guest.
 fn check_addresses(draft: &Draft<'_>, access: &Access<'_>, platform: &Platform<'_>, findings: &mut Findings) {
     let frames = platform.gic.guest_frames(draft.cpus.len());
-    let frames = frames.map(|(name, region)| (region, Occupant::Gic(name)));
-    let devices = access.windows.iter().filter_map(|window| {
-        Some((Region::new(window.ipa, window.size)?, Occupant::Device(window.path, window.part.is_some())))
-    });
-    let console = draft.console.iter().map(|console| (console.registers, Occupant::Console));
-    let memory = draft.memory.iter().map(|range| (range.ipa, Occupant::Memory));
-    let all: Vec<_> = frames.chain(devices).chain(console).chain(memory).collect();
+    let mut all: Vec<_> = frames.map(|(name, region)| (region, Occupant::Gic(name))).collect();
+    for window in &access.windows {
+        if let Some(region) = Region::new(window.ipa, window.size) {
+            all.push((region, Occupant::Device(window.path, window.part.is_some())));
+        }
+    }
+    if let Some(console) = &draft.console {
+        all.push((console.registers, Occupant::Console));
+    }
+    for range in &draft.memory {
+        all.push((range.ipa, Occupant::Memory));
+    }
     for (index, (region, occupant)) in all.iter().enumerate() {
         for (other_region, other) in all.iter().take(index) {
             // Pages of one partition's devices may be the same, if it has them alike; no two other things may.
@@ -643,15 +651,15 @@ fn finish<'a>(
     findings: &mut Findings,
 ) -> Option<PartitionPlan<'a>> {
     let layout = layout::lay_out(draft, payload, findings)?;
-    let memory = draft
-        .memory
-        .iter()
-        .map(|range| Some(MemoryWindow { ipa: range.ipa.start(), pa: range.pa?, size: range.ipa.size() }));
+    let mut memory = Vec::with_capacity(draft.memory.len());
+    for range in &draft.memory {
+        memory.push(MemoryWindow { ipa: range.ipa.start(), pa: range.pa?, size: range.ipa.size() });
+    }
     Some(PartitionPlan {
         name: draft.node.name(),
         os: draft.os,
         cpus: draft.cpus.iter().map(|&cpu| cpu as usize).collect(),
-        memory: memory.collect::<Option<_>>()?,
+        memory,
         devices: access.windows,
         shared_pages: access.shared_pages,
         interrupts: access.interrupts,

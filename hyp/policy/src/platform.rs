@@ -404,13 +404,16 @@ fn reserved<'a>(
     ram: &[Region<Pa>],
     cpus: &[PlatformCpu],
 ) -> Result<Vec<Reservation<'a>>, PlatformError<'a>> {
-    let mut reserved: Vec<_> = tree
-        .reservations()
-        .filter_map(|(address, size)| Region::new(Pa::new(address), size))
-        .map(|region| Reservation { region, holder: "the firmware (/memreserve/)" })
-        .collect();
-    let nodes = tree.root().child("reserved-memory").into_iter().flat_map(Node::children);
-    for node in nodes.filter(|node| node.is_enabled()) {
+    let mut reserved = Vec::new();
+    for (address, size) in tree.reservations() {
+        let region = Region::new(Pa::new(address), size);
+        reserved.extend(region.map(|region| Reservation { region, holder: "the firmware (/memreserve/)" }));
+    }
+    let nodes = tree.root().child("reserved-memory").map(Node::children);
+    for node in nodes.into_iter().flatten() {
+        if !node.is_enabled() {
+            continue;
+        }
         let mut raw = node.raw_reg();
         for region in node.reg() {
             match (raw.next(), region) {
@@ -434,13 +437,13 @@ fn reserved<'a>(
 }
 
 fn cpus<'a>(tree: &'a Tree<'a>) -> Result<Vec<PlatformCpu>, PlatformError<'a>> {
-    tree.cpus()
-        .map(|node| {
-            let message = "it has no reg";
-            let (mpidr, _) = node.raw_reg().next().ok_or(PlatformError { path: node.path(), message })?;
-            Ok(PlatformCpu { mpidr, enable_method: enable_method(node) })
-        })
-        .collect()
+    let mut cpus = Vec::new();
+    for node in tree.cpus() {
+        let message = "it has no reg";
+        let (mpidr, _) = node.raw_reg().next().ok_or(PlatformError { path: node.path(), message })?;
+        cpus.push(PlatformCpu { mpidr, enable_method: enable_method(node) });
+    }
+    Ok(cpus)
 }
 
 fn enable_method(node: Node<'_>) -> Option<EnableMethod> {

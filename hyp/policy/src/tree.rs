@@ -382,8 +382,8 @@ impl<'a> Tree<'a> {
 
     /// The nodes of the CPUs, in the tree's order (3.8).
     pub fn cpus(&self) -> impl Iterator<Item = Node<'_>> {
-        let cpus = self.root().child("cpus");
-        cpus.into_iter().flat_map(Node::children).filter(|node| node.base_name() == "cpu")
+        let cpus = self.root().child("cpus").unwrap_or(self.root());
+        cpus.children().filter(|node| node.base_name() == "cpu")
     }
 
     /// The node that `/chosen/stdout-path` names, without the options behind its colon (3.6).

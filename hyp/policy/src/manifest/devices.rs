@@ -37,25 +37,28 @@ pub(super) fn check<'a>(
     findings: &mut Findings,
 ) -> Vec<Access<'a>> {
     let mut claims: Vec<Claim<'_, 'a>> = Vec::new();
-    let mut accesses: Vec<Access<'a>> = drafts.iter().map(|_| Access::default()).collect();
+    let mut accesses: Vec<Access<'a>> = Vec::new();
+    accesses.resize_with(drafts.len(), Access::default);
     if drafts.iter().all(Draft::names_no_device) {
         return accesses;
     }
     let registers = registers(board);
     for (partition, draft) in drafts.iter().enumerate() {
-        let mut find = |property, name| {
-            let node = board.find(name);
-            if node.is_none() {
-                unknown(draft.node, property, name, board, findings);
-            }
-            node
-        };
-        let unprotected: Vec<_> =
-            draft.unprotected.iter().filter_map(|name| find(UNPROTECTED_DMA, name)).collect();
-        let mut wishes = Vec::new();
-        for (list, share) in [(&draft.access, Share::Whole), (&draft.access_registers, Share::Registers)] {
+        let (mut unprotected, mut wishes) = (Vec::new(), Vec::new());
+        for (list, share) in [
+            (&draft.unprotected, None),
+            (&draft.access, Some(Share::Whole)),
+            (&draft.access_registers, Some(Share::Registers)),
+        ] {
             for name in list {
-                wishes.extend(find(share.property(), name).map(|node| (node, share)));
+                match (board.find(name), share) {
+                    (Some(node), Some(share)) => wishes.push((node, share)),
+                    (Some(node), None) => unprotected.push(node),
+                    (None, _) => {
+                        let property = share.map_or(UNPROTECTED_DMA, Share::property);
+                        unknown(draft.node, property, name, board, findings);
+                    }
+                }
             }
         }
         parts::units(draft, platform, board, &mut wishes, findings);
@@ -312,12 +315,13 @@ pub(super) fn page_of(registers: Region<Pa>) -> Option<Region<Pa>> {
 
 /// All register blocks on the board.
 fn registers<'a>(board: &'a Tree<'a>) -> Vec<(Region<Pa>, Node<'a>)> {
-    let is_memory = |node: Node<'_>| node.is_memory() || node.path().starts_with("/reserved-memory/");
-    board
-        .nodes()
-        .filter(|&node| !is_memory(node))
-        .flat_map(|node| node.reg().flatten().map(move |block| (block, node)))
-        .collect()
+    let mut registers = Vec::new();
+    for node in board.nodes() {
+        if !node.is_memory() && !node.path().starts_with("/reserved-memory/") {
+            registers.extend(node.reg().flatten().map(|block| (block, node)));
+        }
+    }
+    registers
 }
 
 /// Adds the registers of a claimed device, or the pages around them, if nothing else lives there.

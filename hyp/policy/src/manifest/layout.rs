@@ -41,8 +41,10 @@ pub(super) fn lay_out<'a>(
     let (name, data) = kernel?;
     let base = draft.memory.first()?.ipa.start();
     let (mut segments, entry) = place_kernel(draft, base, name, data, findings)?;
-    let mut occupied: Vec<_> =
-        segments.iter().filter_map(|segment| Region::new(segment.ipa, segment.memory_size)).collect();
+    let mut occupied = Vec::new();
+    for segment in &segments {
+        occupied.extend(Region::new(segment.ipa, segment.memory_size));
+    }
     let mut place = |size: u64, what| {
         let place = place_high(draft, &occupied, size);
         match place {

@@ -20,17 +20,13 @@ pub(super) struct Pool<'a> {
 impl<'a> Pool<'a> {
     pub(super) fn new(platform: &'a Platform<'_>) -> Self {
         let mask = PAGE_SIZE.wrapping_sub(1);
-        let free = platform.ram.iter().filter_map(|region| {
+        let mut pool = Self { ram: &platform.ram, free: Vec::new(), taken: Vec::new() };
+        for region in &platform.ram {
             // Up at the start, down at the end: only whole pages can be given.
-            let start = region.start().raw().checked_add(mask)? & !mask;
+            let start = region.start().raw().saturating_add(mask) & !mask;
             let end = region.last().raw().checked_add(1).unwrap_or(!mask) & !mask;
-            Region::new(Pa::new(start), end.checked_sub(start)?)
-        });
-        let mut pool = Self {
-            ram: &platform.ram,
-            free: free.collect(),
-            taken: Vec::with_capacity(platform.reserved.len()),
-        };
+            pool.free.extend(Region::new(Pa::new(start), end.saturating_sub(start)));
+        }
         for reservation in &platform.reserved {
             let start = reservation.region.start().raw() & !mask;
             let size = (reservation.region.last().raw() | mask).wrapping_sub(start).saturating_add(1);
