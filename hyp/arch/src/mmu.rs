@@ -84,10 +84,14 @@ unsafe fn write_entry(table: *mut Table, index: usize, entry: u64) {
 #[derive(Clone, Copy, Debug)]
 pub struct Mmio {
     base: *mut u8,
-    size: usize,
 }
 
-// SAFETY: an `Mmio` is an address and a length; each access is a single volatile load or store.
+/// No offset reaches further, so that no access leaves the VA space for registers: as much of its end stays unmapped. An
+/// offset beyond the device faults, or reaches the registers of another; no Rust object has either.
+const MMIO_REACH: usize = 0x1_0000;
+const MMIO_PAGES: usize = (BLOCK_2M as usize - MMIO_REACH) / PAGE;
+
+// SAFETY: an `Mmio` is an address; each access is a single volatile load or store.
 unsafe impl Send for Mmio {}
 // SAFETY: as above.
 unsafe impl Sync for Mmio {}
@@ -101,7 +105,7 @@ impl Mmio {
         let pages = (within + region.size()).div_ceil(PAGE_SIZE) as usize;
         let mut used = USED.lock();
         let slot = used.mmio_pages;
-        if pages > 512 - slot || !is_foreign(region) {
+        if pages > MMIO_PAGES - slot || !is_foreign(region) {
             return None;
         }
         used.mmio_pages += pages;
@@ -113,26 +117,26 @@ impl Mmio {
         barrier::complete_stores();
         barrier::context_synchronization();
         let va = MMIO_VA + slot as u64 * PAGE_SIZE + within;
-        Some(Self { base: va as *mut u8, size: region.size() as usize })
+        Some(Self { base: va as *mut u8 })
     }
 
-    /// A register that ends at `end` is one of these.
+    /// Where the register of `size` bytes at `offset` is.
     #[inline(always)]
-    fn check(&self, end: usize) {
-        if end > self.size {
+    fn register(&self, offset: usize, size: usize) -> *mut u8 {
+        if offset > MMIO_REACH - size {
             no_such_register();
         }
+        self.base.wrapping_add(offset)
     }
 
     /// Reads the 32-bit register at `offset`.
     #[inline(always)]
     #[must_use]
     pub fn read32(&self, offset: usize) -> u32 {
-        self.check(offset + 4);
         let value: u32;
-        // SAFETY: the address is in the mapped region. A plain `ldr` carries a syndrome, should a hypervisor run below.
+        // SAFETY: see `MMIO_REACH`. A plain `ldr` carries a syndrome, should a hypervisor run below.
         unsafe {
-            asm!("ldr {0:w}, [{1}]", out(reg) value, in(reg) self.base.add(offset), options(nostack, preserves_flags))
+            asm!("ldr {0:w}, [{1}]", out(reg) value, in(reg) self.register(offset, 4), options(nostack, preserves_flags))
         };
         value
     }
@@ -140,20 +144,18 @@ impl Mmio {
     /// Writes the 32-bit register at `offset`.
     #[inline(always)]
     pub fn write32(&self, offset: usize, value: u32) {
-        self.check(offset + 4);
-        // SAFETY: the address is in the mapped region, which no Rust object shares.
+        // SAFETY: see `MMIO_REACH`.
         unsafe {
-            asm!("str {0:w}, [{1}]", in(reg) value, in(reg) self.base.add(offset), options(nostack, preserves_flags))
+            asm!("str {0:w}, [{1}]", in(reg) value, in(reg) self.register(offset, 4), options(nostack, preserves_flags))
         };
     }
 
     /// Writes the byte at `offset`.
     #[inline(always)]
     pub fn write8(&self, offset: usize, value: u8) {
-        self.check(offset + 1);
         // SAFETY: as in `write32`.
         unsafe {
-            asm!("strb {0:w}, [{1}]", in(reg) value, in(reg) self.base.add(offset), options(nostack, preserves_flags))
+            asm!("strb {0:w}, [{1}]", in(reg) value, in(reg) self.register(offset, 1), options(nostack, preserves_flags))
         };
     }
 
@@ -166,11 +168,10 @@ impl Mmio {
     #[inline(always)]
     #[must_use]
     pub fn read64(&self, offset: usize) -> u64 {
-        self.check(offset + 8);
         let value: u64;
         // SAFETY: as in `read32`.
         unsafe {
-            asm!("ldr {0}, [{1}]", out(reg) value, in(reg) self.base.add(offset), options(nostack, preserves_flags))
+            asm!("ldr {0}, [{1}]", out(reg) value, in(reg) self.register(offset, 8), options(nostack, preserves_flags))
         };
         value
     }
@@ -178,10 +179,9 @@ impl Mmio {
     /// Writes the 64-bit register at `offset`.
     #[inline(always)]
     pub fn write64(&self, offset: usize, value: u64) {
-        self.check(offset + 8);
         // SAFETY: as in `write32`.
         unsafe {
-            asm!("str {0}, [{1}]", in(reg) value, in(reg) self.base.add(offset), options(nostack, preserves_flags))
+            asm!("str {0}, [{1}]", in(reg) value, in(reg) self.register(offset, 8), options(nostack, preserves_flags))
         };
     }
 }
