@@ -113,7 +113,7 @@ extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
         Ok(system) => system,
         Err(error) => refuse(Some(platform), &[&error]),
     };
-    for (partition, number) in plan.partitions.iter().zip(1..) {
+    for (partition, number) in plan.partitions.iter().zip(1_u64..) {
         let size: u64 = partition.memory.iter().map(|memory| memory.size).sum();
         println!("partition {number} {}: cpus {}, {} MiB", partition.name, List(&partition.cpus), size >> 20);
         for risk in &partition.unprotected {

@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use bulkhead_arch::boot;
 use bulkhead_arch::mmu::Mmio;
 use bulkhead_arch::uart::Uart;
-use bulkhead_policy::console::{FOCUS_NEXT, Tag, defuse};
+use bulkhead_policy::console::{Bytes, FOCUS_NEXT, Tag, defuse};
 use bulkhead_policy::platform::UartModel;
 use heapless::Deque;
 use spin::{Mutex, Once};
@@ -73,20 +73,16 @@ macro_rules! println {
 
 /// Queues text of the hypervisor's and sends what the line takes. What exceeds the queue is lost.
 pub fn print(text: fmt::Arguments<'_>) {
-    struct Queue<'a>(&'a mut Deque<u8, 4096>);
-    impl Write for Queue<'_> {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            for byte in text.bytes() {
-                if byte == b'\n' {
-                    let _ = self.0.push_back(b'\r');
-                }
-                let _ = self.0.push_back(byte);
-            }
-            Ok(())
+    let mut log = LOG.lock();
+    let queue = &mut |byte| {
+        if byte == b'\n' {
+            let _ = log.push_back(b'\r');
         }
-    }
+        let _ = log.push_back(byte);
+    };
     // A queue does not fail.
-    let _ = Queue(&mut LOG.lock()).write_fmt(text);
+    let _ = Bytes(queue).write_fmt(text);
+    drop(log);
     send(0, true);
 }
 
@@ -101,22 +97,16 @@ pub fn flush() {
 
 /// Prints at once, whoever holds what lock: this machine stops.
 pub fn print_last(text: fmt::Arguments<'_>) {
-    struct Last(Uart);
-    impl Write for Last {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            for byte in text.bytes() {
-                if byte == b'\n' {
-                    self.0.send(b'\r');
-                }
-                self.0.send(byte);
-            }
-            Ok(())
-        }
-    }
     let last = LAST.try_lock().and_then(|last| *last);
     if let Some((model, registers)) = last {
-        let mut last = Last(Uart::new(model, registers));
-        let _ = write!(last, "{}{text}", Tag(0));
+        let mut uart = Uart::new(model, registers);
+        let last = &mut |byte| {
+            if byte == b'\n' {
+                uart.send(b'\r');
+            }
+            uart.send(byte);
+        };
+        let _ = write!(Bytes(last), "{}{text}", Tag(0));
     }
 }
 
@@ -211,7 +201,10 @@ impl Console {
             if self.source != Some(source) {
                 self.source = Some(source);
                 // The queue has room for the longest tag.
-                let _ = write!(Out(&mut self.out), "{}", Tag(source));
+                let out = &mut |byte| {
+                    let _ = self.out.push_back(byte);
+                };
+                let _ = write!(Bytes(out), "{}", Tag(source));
             }
             let byte = defuse(self.last, byte);
             let _ = self.out.push_back(byte);
@@ -224,14 +217,6 @@ impl Console {
     fn pump_all(&mut self, system: Option<&System>) -> bool {
         let partitions = system.map_or(0, |system| system.partitions.len());
         (0..=partitions).fold(false, |more, source| self.pump(system, source, BURST) | more)
-    }
-}
-
-struct Out<'a>(&'a mut Deque<u8, 16>);
-
-impl Write for Out<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        text.bytes().try_for_each(|byte| self.0.push_back(byte).map_err(|_| fmt::Error))
     }
 }
 

@@ -23,6 +23,16 @@ impl fmt::Display for Tag {
     }
 }
 
+/// Text that becomes bytes, each handed to a function.
+pub struct Bytes<'a>(pub &'a mut dyn FnMut(u8));
+
+impl fmt::Write for Bytes<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.bytes().for_each(&mut *self.0);
+        Ok(())
+    }
+}
+
 /// `byte`, which a source sends after `before`, or a replacement where the two would begin a tag: no partition speaks in
 /// another's name.
 #[must_use]

@@ -68,11 +68,12 @@ impl fmt::Debug for IntId {
 
 impl fmt::Display for IntId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            n @ 0..16 => write!(f, "SGI {n}"),
-            n @ 16..32 => write!(f, "PPI {}", n & 15),
-            n => write!(f, "SPI {}", n.saturating_sub(32)),
-        }
+        let (kind, n) = match self.0 {
+            n @ 0..16 => ("SGI", n),
+            n @ 16..32 => ("PPI", n & 15),
+            n => ("SPI", n.saturating_sub(32)),
+        };
+        write!(f, "{kind} {}", u64::from(n))
     }
 }
 

@@ -5,6 +5,8 @@
 
 use core::fmt::{self, Write};
 
+use crate::console::Bytes;
+
 use super::DtbError;
 use crate::addr::{Address, Region};
 use crate::tree::Property;
@@ -89,7 +91,7 @@ impl<'o> Writer<'o> {
     pub(crate) fn begin(&mut self, name: fmt::Arguments<'_>) {
         self.put_cell(BEGIN_NODE);
         // Writing fails only where there is no space, which is noted.
-        let _ = self.write_fmt(name);
+        let _ = Bytes(&mut |byte| self.put(&[byte])).write_fmt(name);
         self.put(&[0]);
         self.pad();
     }
@@ -140,7 +142,7 @@ impl<'o> Writer<'o> {
     /// A string that is put together here.
     pub(crate) fn text(&mut self, name: &str, value: fmt::Arguments<'_>) {
         self.begin_property(name);
-        let _ = self.write_fmt(value);
+        let _ = Bytes(&mut |byte| self.put(&[byte])).write_fmt(value);
         self.put(&[0]);
         self.end_property();
     }
@@ -231,12 +233,5 @@ impl<'o> Writer<'o> {
             self.put_cell_at(index.saturating_mul(4), field);
         }
         Ok(self.at)
-    }
-}
-
-impl Write for Writer<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.put(text.as_bytes());
-        if self.full { Err(fmt::Error) } else { Ok(()) }
     }
 }
