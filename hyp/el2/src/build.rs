@@ -48,17 +48,15 @@ fn partition(
     platform: &Platform<'_>,
 ) -> Result<Partition, &'static str> {
     let cpu_interface = platform.gic.guest_cpu_interface();
-    let mappings = || {
-        let cpu_interface = cpu_interface.iter();
-        let cpu_interface =
-            cpu_interface.map(|frame| (frame.mapped.start(), frame.pa, frame.mapped.size(), Kind::Device));
-        plan.mappings().chain(cpu_interface)
-    };
-    let tables = Stage2::tables_for(mappings().map(|(ipa, pa, size, _)| (ipa, pa, size)));
+    let mut mappings: Vec<_> = plan.mappings().collect();
+    if let Some(frame) = cpu_interface {
+        mappings.push((frame.mapped.start(), frame.pa, frame.mapped.size(), Kind::Device));
+    }
+    let tables = Stage2::tables_for(mappings.iter().map(|&(ipa, pa, size, _)| (ipa, pa, size)));
     let pool = vec![Table::EMPTY; tables].leak();
     let base = Pa::new(mmu::physical_address(pool.as_ptr() as u64));
     let mut stage2 = Stage2::new(pool, base).map_err(|_| "no stage-2 tables")?;
-    for (ipa, pa, size, kind) in mappings() {
+    for (ipa, pa, size, kind) in mappings {
         stage2.map(ipa, pa, size, kind).map_err(|_| "the stage-2 tables cannot be built")?;
     }
     bulkhead_arch::barrier::complete_stores();

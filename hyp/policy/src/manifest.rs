@@ -271,12 +271,19 @@ struct Reader<'a, 'f> {
 impl<'a> Reader<'a, '_> {
     /// The value of a property that may be absent; a finding where it has another form.
     fn get<T>(&mut self, name: &str, form: &str, read: impl Fn(Property<'a>) -> Option<T>) -> Option<T> {
-        let property = self.node.property(name)?;
-        let value = read(property);
+        let value = self.node.property(name).and_then(read);
         if value.is_none() {
-            self.findings.push(self.node, text!("{name} must be {form}"));
+            self.misread(name, form);
         }
         value
+    }
+
+    /// A finding if there is such a property: its value could not be read.
+    #[inline(never)]
+    fn misread(&mut self, name: &str, form: &str) {
+        if self.node.property(name).is_some() {
+            self.findings.push(self.node, text!("{name} must be {form}"));
+        }
     }
 
     fn string(&mut self, name: &str) -> Option<&'a str> {

@@ -393,6 +393,7 @@ impl<'a> Tree<'a> {
         self.find(cut(path, b':').0)
     }
 
+    #[inline(never)]
     fn record(&self, index: u32) -> Option<&Record<'a>> {
         self.nodes.get(index as usize)
     }
