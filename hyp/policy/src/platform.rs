@@ -376,9 +376,14 @@ fn ram<'a>(tree: &'a Tree<'a>) -> Result<Vec<Region<Pa>>, PlatformError<'a>> {
         }
         for (address, size) in node.raw_reg().filter(|&(_, size)| size != 0) {
             let message = "its reg runs past the end of the address space";
-            let region =
+            let mut region =
                 Region::new(Pa::new(address), size).ok_or(PlatformError { path: node.path(), message })?;
-            ram.insert(ram.partition_point(|other| *other < region), region);
+            for other in &mut ram {
+                if region < *other {
+                    core::mem::swap(other, &mut region);
+                }
+            }
+            ram.push(region);
         }
     }
     let mut merged: Vec<Region<Pa>> = Vec::with_capacity(ram.len());
