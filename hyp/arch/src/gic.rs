@@ -11,12 +11,12 @@ use bulkhead_policy::irq::{IntId, Trigger};
 use bulkhead_policy::machine::{Machine, Maintenance};
 use bulkhead_policy::vgic::Model;
 use bulkhead_policy::vgic::list_register::ListRegister;
-use spin::Once;
 pub use v2::find_interface;
 pub(crate) use v2::{GICC_EOIR, GICC_IAR, GICH_LR};
 pub use v3::find_redistributors;
 
 use crate::mmu::Mmio;
+use crate::once::Once;
 use crate::percpu::PerCpu;
 
 const GICD_CTLR: usize = 0x0000;
@@ -71,7 +71,7 @@ pub fn init_distributor(registers: Mmio) {
     }
     registers.write32(GICD_CTLR, if v2 { 1 } else { v3::GICD_CTLR_ON });
     wait_for_writes(&registers);
-    DISTRIBUTOR.call_once(|| Distributor { registers, words });
+    DISTRIBUTOR.set(Distributor { registers, words });
 }
 
 /// GICD_CTLR.RWP, which a GICv2 does not have: it reads as zero there.

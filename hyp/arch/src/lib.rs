@@ -21,6 +21,7 @@ pub mod guest;
 pub mod heap;
 pub mod layout;
 pub mod mmu;
+pub mod once;
 pub mod percpu;
 mod sysreg;
 pub mod uart;

@@ -9,11 +9,12 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use bulkhead_arch::boot;
 use bulkhead_arch::mmu::Mmio;
+use bulkhead_arch::once::Once;
 use bulkhead_arch::uart::Uart;
 use bulkhead_policy::console::{Bytes, FOCUS_NEXT, Tag, defuse};
 use bulkhead_policy::platform::UartModel;
 use heapless::Deque;
-use spin::{Mutex, Once};
+use spin::Mutex;
 
 use crate::system::{Partition, System, system};
 
@@ -55,9 +56,13 @@ pub fn init(model: UartModel, registers: Mmio) {
         console.source = None;
         return;
     }
-    CONSOLE.call_once(|| {
-        Mutex::new(Console { uart: new, source: None, last: b'\n', typed: Deque::new(), out: Deque::new() })
-    });
+    CONSOLE.set(Mutex::new(Console {
+        uart: new,
+        source: None,
+        last: b'\n',
+        typed: Deque::new(),
+        out: Deque::new(),
+    }));
 }
 
 /// Makes this the port for the last message of a machine that stops.

@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bulkhead_arch::gic::{self, GicMachine};
 use bulkhead_arch::mmu::Mmio;
+use bulkhead_arch::once::Once;
 use bulkhead_arch::percpu::PerCpu;
 use bulkhead_policy::bundle::Bundle;
 use bulkhead_policy::dispatch::{Direction, EmulatedDevices};
@@ -18,8 +19,8 @@ use bulkhead_policy::tree::Tree;
 use bulkhead_policy::vcpu::Exception;
 use bulkhead_policy::vgic::Vgic;
 use bulkhead_policy::vpl011::Vpl011;
+use spin::Mutex;
 use spin::mutex::TicketMutex;
-use spin::{Mutex, Once};
 
 /// Everything that runs.
 pub struct System {
@@ -78,7 +79,7 @@ static REGISTER_CHANGE: TicketMutex<()> = TicketMutex::new(());
 impl System {
     /// Makes this what runs.
     pub fn publish(self) -> &'static Self {
-        SYSTEM.call_once(|| self)
+        SYSTEM.set(self)
     }
 
     /// Partition `index`.

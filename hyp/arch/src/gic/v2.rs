@@ -8,7 +8,6 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use bulkhead_policy::irq::IntId;
 use bulkhead_policy::plan::MAX_CPUS;
 use bulkhead_policy::vgic::list_register::ListRegister;
-use spin::Once;
 
 use super::{
     GICD_ICACTIVER, GICD_ICENABLER, GICD_ICPENDR, GICD_IGROUPR, GICD_IPRIORITYR, GICD_ISENABLER, KICK,
@@ -16,6 +15,7 @@ use super::{
 };
 use crate::barrier;
 use crate::mmu::Mmio;
+use crate::once::Once;
 use crate::percpu::PerCpu;
 
 pub(super) const GICD_ITARGETSR: usize = 0x0800;
@@ -67,7 +67,7 @@ pub(super) fn interface() -> Option<&'static Interface> {
 /// Makes the frames known: GICD, two pages of GICC next to each other, GICH.
 pub fn find_interface(distributor: Mmio, cpu: Mmio, hypervisor: Mmio) {
     let forwards_ends = cpu.read32(GICC_IIDR) >> 20 != 0;
-    INTERFACE.call_once(|| Interface { distributor, cpu, hypervisor, forwards_ends });
+    INTERFACE.set(Interface { distributor, cpu, hypervisor, forwards_ends });
 }
 
 /// The bit of CPU `cpu`, 0 while it is not up.

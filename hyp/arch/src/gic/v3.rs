@@ -6,7 +6,6 @@ use bulkhead_policy::addr::{PAGE_SIZE, Pa, Region};
 use bulkhead_policy::irq::IntId;
 use bulkhead_policy::plan::MAX_CPUS;
 use bulkhead_policy::vgic::list_register::ListRegister;
-use spin::Once;
 
 use super::{
     GICD_ICACTIVER, GICD_ICENABLER, GICD_ICPENDR, GICD_IGROUPR, GICD_IPRIORITYR, GICD_ISENABLER, KICK,
@@ -14,6 +13,7 @@ use super::{
 };
 use crate::barrier;
 use crate::mmu::Mmio;
+use crate::once::Once;
 use crate::sysreg::{read_sysreg, write_sysreg};
 
 pub(super) const GICD_IROUTER: usize = 0x6000;
@@ -88,7 +88,7 @@ fn add_redistributor(cpu: usize, mpidr: u64, control: Mmio, private: Mmio) {
         | u64::from(KICK.raw()) << 24
         | 1 << (aff(0) & 0xf);
     let route = mpidr & 0xff_00ff_ffff;
-    REDISTRIBUTORS[cpu].call_once(|| Redistributor { control, private, sgi, route });
+    REDISTRIBUTORS[cpu].set(Redistributor { control, private, sgi, route });
 }
 
 /// Brings up the CPU interface and the redistributor of the CPU that calls, number `cpu`; `maintenance` is the PPI of the virtual
