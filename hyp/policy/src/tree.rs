@@ -395,6 +395,12 @@ impl<'a> Tree<'a> {
 
     #[inline(never)]
     fn record(&self, index: u32) -> Option<&Record<'a>> {
+        self.look_up(index)
+    }
+
+    /// The same for the walks over all nodes, which a boot spends its time on.
+    #[inline(always)]
+    fn look_up(&self, index: u32) -> Option<&Record<'a>> {
         self.nodes.get(index as usize)
     }
 }
@@ -439,7 +445,7 @@ impl<'t> Node<'t> {
     }
 
     fn raw_name(self) -> &'t [u8] {
-        self.tree.record(self.index).map_or(&[], |record| record.name)
+        self.tree.look_up(self.index).map_or(&[], |record| record.name)
     }
 
     /// Its name without the unit address.
@@ -477,7 +483,7 @@ impl<'t> Node<'t> {
 
     /// The node after its last descendant.
     fn end(self) -> u32 {
-        self.tree.record(self.index).map_or(0, |record| record.end)
+        self.tree.look_up(self.index).map_or(0, |record| record.end)
     }
 
     /// Whether `other` is this node or lies below it.
@@ -538,7 +544,7 @@ impl<'t> Node<'t> {
 
     /// The strings of its `compatible` (2.3.1), as bytes: they are compared, not printed.
     pub fn compatible(self) -> impl Iterator<Item = &'t [u8]> + Clone {
-        let (start, size) = self.tree.record(self.index).map_or((0, 0), |record| record.compatible);
+        let (start, size) = self.tree.look_up(self.index).map_or((0, 0), |record| record.compatible);
         let text = start.saturating_add(size).saturating_sub(1) as usize;
         self.tree.structure.get(start as usize..text).unwrap_or(&[]).split(|&byte| byte == 0)
     }
