@@ -333,6 +333,7 @@ impl<'a> Reader<'a, '_> {
     }
 }
 
+#[inline(never)]
 fn draft<'a>(node: Node<'a>, platform: &Platform<'_>, findings: &mut Findings) -> Draft<'a> {
     known_properties(node, &PROPERTIES, findings);
     for child in node.children() {
@@ -374,6 +375,7 @@ fn draft<'a>(node: Node<'a>, platform: &Platform<'_>, findings: &mut Findings) -
     }
 }
 
+#[inline(never)]
 fn draft_memory(reader: &mut Reader<'_, '_>) -> Vec<Range> {
     let numbers = reader.numbers("memory").unwrap_or_default();
     let (pairs, rest) = numbers.as_chunks::<2>();
@@ -651,6 +653,7 @@ fn check_addresses(draft: &Draft<'_>, access: &Access<'_>, platform: &Platform<'
 }
 
 /// Lays out the images. `None` only where there is a finding.
+#[inline(never)]
 fn finish<'a>(
     draft: &Draft<'a>,
     access: Access<'a>,

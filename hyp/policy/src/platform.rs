@@ -312,6 +312,7 @@ impl<'a> Platform<'a> {
     /// # Errors
     ///
     /// Names the node that is missing or incomplete: memory, CPUs, a GIC that Bulkhead knows or the timer.
+    #[inline(never)]
     pub fn from_tree(tree: &'a Tree<'a>, boards: &'static [Board]) -> Result<Self, PlatformError<'a>> {
         let missing = |message| PlatformError { path: "/", message };
         let found = Found::new(tree);
