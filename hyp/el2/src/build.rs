@@ -42,6 +42,7 @@ pub fn build(
 }
 
 /// The partition of `plan`, in power-on state.
+#[inline(never)]
 fn partition(
     index: usize,
     plan: &'static PartitionPlan<'static>,
