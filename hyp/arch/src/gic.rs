@@ -2,7 +2,7 @@
 //!
 //! Interrupts come to EL2 with priority drop and deactivation split, so that a guest's end of an interrupt deactivates it through the
 //! list register's hardware bit. What the two generations do in the same way, the distributor above all, is here; the CPU
-//! interfaces are in [`v3`] and [`v2`]. Which one there is shows by whether the GICv2's frames have been made known.
+//! interfaces are in `v3` and `v2`. Which one there is shows by whether the GICv2's frames have been made known.
 
 mod v2;
 mod v3;
