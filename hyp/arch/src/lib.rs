@@ -20,6 +20,7 @@ pub mod gic;
 pub mod guest;
 pub mod heap;
 pub mod layout;
+mod memory;
 pub mod mmu;
 pub mod once;
 pub mod percpu;
