@@ -116,6 +116,7 @@ fn arm64(bytes: &[u8]) -> Result<Arm64Header, ImageError> {
 }
 
 /// Reads the headers (System V ABI, "Object Files"; ELF for the Arm 64-bit Architecture, AAELF64).
+#[inline(never)]
 fn elf(bytes: &[u8]) -> Result<Elf, ImageError> {
     let cut = ImageError("its ELF header is cut off");
     // EI_CLASS ELFCLASS64, EI_DATA ELFDATA2LSB.

@@ -617,6 +617,7 @@ impl fmt::Display for Occupant<'_> {
 }
 
 /// No two things stand at one address of the guest.
+#[inline(never)]
 fn check_addresses(draft: &Draft<'_>, access: &Access<'_>, platform: &Platform<'_>, findings: &mut Findings) {
     let frames = platform.gic.guest_frames(draft.cpus.len());
     let mut all: Vec<_> = frames.map(|(name, region)| (region, Occupant::Gic(name))).collect();
