@@ -49,7 +49,8 @@ fn partition(
     platform: &Platform<'_>,
 ) -> Result<Partition, &'static str> {
     let cpu_interface = platform.gic.guest_cpu_interface();
-    let mut mappings: Vec<_> = plan.mappings().collect();
+    let mut mappings = Vec::new();
+    plan.mappings().for_each(|mapping| mappings.push(mapping));
     if let Some(frame) = cpu_interface {
         mappings.push((frame.mapped.start(), frame.pa, frame.mapped.size(), Kind::Device));
     }

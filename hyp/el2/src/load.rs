@@ -16,7 +16,7 @@ fn for_each_piece(
     window: &mut Window,
     ipa: Ipa,
     size: u64,
-    mut with: impl FnMut(u64, &mut [u8]),
+    with: &mut dyn FnMut(u64, &mut [u8]),
 ) -> bool {
     let mut done = 0;
     while done < size {
@@ -50,7 +50,7 @@ pub fn load(
         // The guest before wrote through its caches; the next one starts without. What is still dirty would be
         // written over its memory later (Arm ARM DDI 0487, B2.8).
         for memory in &partition.plan.memory {
-            for_each_piece(partition, window, memory.ipa, memory.size, |_, _| {});
+            for_each_piece(partition, window, memory.ipa, memory.size, &mut |_, _: &mut [u8]| {});
         }
     }
     for segment in &partition.plan.segments {
@@ -61,7 +61,7 @@ pub fn load(
     }
     let mut written = Err(guest_dtb::DtbError);
     let dtb = partition.plan.dtb;
-    for_each_piece(partition, window, dtb.start(), dtb.size(), |offset, bytes| {
+    for_each_piece(partition, window, dtb.start(), dtb.size(), &mut |offset, bytes: &mut [u8]| {
         if offset == 0 {
             written = guest_dtb::generate(bytes, system.board, system.platform, partition.plan, VERSION);
         }
@@ -76,7 +76,7 @@ fn load_segment(partition: &Partition, window: &mut Window, segment: &Segment<'_
         .and_then(|(offset, size)| payload.get(offset..)?.get(..size));
     let Some(source) = source else { return false };
     let size = if segment.zeroed { segment.memory_size } else { segment.file_size };
-    for_each_piece(partition, window, segment.ipa, size, |offset, bytes| {
+    for_each_piece(partition, window, segment.ipa, size, &mut |offset, bytes: &mut [u8]| {
         let from = source.get(offset as usize..).unwrap_or(&[]);
         let (copied, zeroed) = bytes.split_at_mut(from.len().min(bytes.len()));
         copied.copy_from_slice(&from[..copied.len()]);

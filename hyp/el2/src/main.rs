@@ -13,7 +13,6 @@ mod panic;
 mod run;
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use bulkhead_arch::boot::{self, EarlyUart};
@@ -79,7 +78,7 @@ extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
     b"d\r\n".iter().for_each(|&character| trace.step(character));
     let mut platform = match platform {
         Ok(platform) => platform,
-        Err(error) => refuse(None, &[&format_args!("the firmware's tree: {error}")]),
+        Err(error) => refuse(None, format_args!("the firmware's tree: {error}")),
     };
     print_banner(&platform);
     let hypervisor = Region::new(Pa::new(image), bulkhead_arch::layout::FOOTPRINT);
@@ -95,12 +94,14 @@ extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
     let Some(bundle) = initrd.and_then(mmu::map_firmware_data) else {
         refuse(
             Some(&platform),
-            &[&"/chosen: there is no bundle; hand it over as the initrd (linux,initrd-start, -end)"],
+            format_args!(
+                "/chosen: there is no bundle; hand it over as the initrd (linux,initrd-start, -end)"
+            ),
         )
     };
     let bundle = match Bundle::new(bundle) {
         Ok(bundle) => bundle,
-        Err(error) => refuse(Some(&platform), &[&format_args!("the bundle: {error}")]),
+        Err(error) => refuse(Some(&platform), format_args!("the bundle: {error}")),
     };
     let plan = plan(board, &mut platform, bundle);
     let platform: &'static Platform<'static> = Box::leak(Box::new(platform));
@@ -111,7 +112,7 @@ extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
     let kept = platform.uart.filter(|uart| !given(uart.path));
     let system = match build::build(board, platform, bundle, plan, kept.and_then(|uart| uart.intid)) {
         Ok(system) => system,
-        Err(error) => refuse(Some(platform), &[&error]),
+        Err(error) => refuse(Some(platform), format_args!("{error}")),
     };
     for (partition, number) in plan.partitions.iter().zip(1_u64..) {
         let size: u64 = partition.memory.iter().map(|memory| memory.size).sum();
@@ -175,10 +176,17 @@ impl core::fmt::Display for List<'_> {
 }
 
 /// Says why nothing runs, and turns the machine off.
-fn refuse(platform: Option<&Platform<'_>>, errors: &[&dyn core::fmt::Display]) -> ! {
-    for error in errors {
-        println!("bulkhead: error: {error}");
-    }
+fn refuse(platform: Option<&Platform<'_>>, error: core::fmt::Arguments<'_>) -> ! {
+    print_error(error);
+    give_up(platform)
+}
+
+fn print_error(error: core::fmt::Arguments<'_>) {
+    println!("bulkhead: error: {error}");
+}
+
+/// Says that nothing runs, and turns the machine off.
+fn give_up(platform: Option<&Platform<'_>>) -> ! {
     println!("bulkhead: no partition was started");
     run::power_off(platform)
 }
@@ -201,11 +209,11 @@ fn plan(
     bundle: Bundle<'static>,
 ) -> &'static Plan<'static> {
     let Some(blob) = bundle.find("manifest.dtb") else {
-        refuse(Some(platform), &[&"the bundle has no manifest.dtb"]);
+        refuse(Some(platform), format_args!("the bundle has no manifest.dtb"));
     };
     let manifest = match Tree::new(blob) {
         Ok(tree) => Box::leak(Box::new(tree)),
-        Err(error) => refuse(Some(platform), &[&format_args!("manifest.dtb: {error}")]),
+        Err(error) => refuse(Some(platform), format_args!("manifest.dtb: {error}")),
     };
     let firmwares = platform.uart;
     let plan = manifest::check(manifest, platform, board, &|name| bundle.find(name));
@@ -219,8 +227,8 @@ fn plan(
     match plan {
         Ok(plan) => Box::leak(Box::new(plan)),
         Err(findings) => {
-            let errors: Vec<&dyn core::fmt::Display> = findings.iter().map(|finding| finding as _).collect();
-            refuse(Some(platform), &errors)
+            findings.iter().for_each(|finding| print_error(format_args!("{finding}")));
+            give_up(Some(platform))
         }
     }
 }
@@ -232,31 +240,28 @@ fn bring_up_interrupts(platform: &Platform<'_>) -> usize {
         Gic::V2 { distributor, .. } => (distributor, &[]),
     };
     if !redistributors.is_empty() && !guest::has_gic_system_registers() {
-        refuse(
-            Some(platform),
-            &[&format_args!("{}: the CPU has no system registers for it", platform.gic_path)],
-        );
+        refuse(Some(platform), format_args!("{}: the CPU has no system registers for it", platform.gic_path));
     }
     let Some(registers) = Mmio::map(*distributor) else {
-        refuse(Some(platform), &[&"the distributor cannot be mapped"]);
+        refuse(Some(platform), format_args!("the distributor cannot be mapped"));
     };
     if let Gic::V2 { hypervisor_interface, .. } = platform.gic {
         let cpu_interface = platform.gic.adjacent_cpu_interface().and_then(Mmio::map);
         let Some((cpu_interface, hypervisor_interface)) = cpu_interface.zip(Mmio::map(hypervisor_interface))
         else {
-            refuse(Some(platform), &[&"the GIC's CPU interfaces cannot be mapped"]);
+            refuse(Some(platform), format_args!("the GIC's CPU interfaces cannot be mapped"));
         };
         gic::find_interface(registers, cpu_interface, hypervisor_interface);
     }
     gic::init_distributor(registers);
     let own = percpu::mpidr();
     let Some(cpu) = platform.cpus.iter().take(MAX_CPUS).position(|cpu| cpu.mpidr == own) else {
-        refuse(Some(platform), &[&format_args!("/cpus: the boot CPU, {own:#x}, is missing")]);
+        refuse(Some(platform), format_args!("/cpus: the boot CPU, {own:#x}, is missing"));
     };
     percpu::install(cpu);
     let mpidrs = platform.cpus.iter().take(MAX_CPUS).map(|cpu| cpu.mpidr);
     if !redistributors.iter().all(|&region| gic::find_redistributors(region, mpidrs.clone())) {
-        refuse(Some(platform), &[&"the redistributors cannot be mapped"]);
+        refuse(Some(platform), format_args!("the redistributors cannot be mapped"));
     }
     gic::init_cpu(cpu, platform.maintenance);
     cpu
