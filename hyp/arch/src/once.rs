@@ -1,6 +1,6 @@
 //! What is set once, at boot, and then read by all CPUs.
 //!
-//! One pointer, which costs a reader one load and a test; the boot heap gives nothing back, so what it points to stays.
+//! One pointer, which costs a reader one load and a test. What it points to is leaked, so it stays.
 
 use alloc::boxed::Box;
 use core::ptr;
