@@ -416,9 +416,6 @@ fn describe(plan: &Plan<'_>) -> String {
             partition.memory.iter().map(|window| window.pa.to_string()).collect::<Vec<_>>().join(", ")
         );
         for risk in &partition.unprotected {
-            let _ = writeln!(text, "{:>12} {}: risk: {risk}", "", partition.name);
-        }
-        for risk in &partition.unprotected {
             let _ = writeln!(text, "{:>12} partition {}: {risk}", "", partition.name);
         }
     }
