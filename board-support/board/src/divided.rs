@@ -67,7 +67,7 @@ pub enum Write {
 }
 
 /// Where a device, given by `compatible`, enables its interrupts. Bulkhead keeps these bits zero for whoever has the device without its
-/// interrupt, so that the line is quiet for the line's owner.
+/// interrupt, so that the line is quiet for the line's owner. A device with several such registers has an entry for each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct InterruptEnable {
     /// What its node is compatible with.

@@ -53,9 +53,11 @@ pub(crate) static DEVICES: [DividedDevice; 2] = [
 ];
 
 /// Devices that share an SPI: UART 0 and 2–5; the mini-UART and SPI 1 and 2; SPI 0 and 3–6; I2C 0, 1 and 3–6.
-pub(crate) static INTERRUPT_ENABLES: [InterruptEnable; 5] = [
+pub(crate) static INTERRUPT_ENABLES: [InterruptEnable; 6] = [
     // UARTIMSC (chapter 11)
     InterruptEnable { compatible: "arm,pl011", offset: 0x38, bits: !0 },
+    // ITCR: in an integration test ITOP drives the line, whatever UARTIMSC says (chapter 11)
+    InterruptEnable { compatible: "arm,pl011", offset: 0x80, bits: 1 },
     // AUX_MU_IER_REG (chapter 2)
     InterruptEnable { compatible: "brcm,bcm2835-aux-uart", offset: 0x04, bits: !0 },
     // CNTL1: when done and when empty (chapter 2)

@@ -76,9 +76,12 @@ pub(super) fn check_polled(
 }
 
 /// Where a device enables its interrupt.
-fn interrupt_enable(node: Node<'_>, platform: &Platform<'_>) -> Option<&'static InterruptEnable> {
+fn interrupt_enables<'a>(
+    node: Node<'a>,
+    platform: &Platform<'_>,
+) -> impl Iterator<Item = &'static InterruptEnable> + use<'a> {
     let known = platform.board.map_or(&[][..], |board| board.interrupt_enables);
-    known.iter().find(|enable| node.is_compatible(enable.compatible))
+    known.iter().filter(move |enable| node.is_compatible(enable.compatible))
 }
 
 /// What a claim to a part comes to, if it can be polled where it is to be.
@@ -90,7 +93,7 @@ pub(super) fn part(
 ) -> Option<DevicePart> {
     let (units, quiet) = match claim.share {
         Share::Whole => return None,
-        Share::Registers => (None, interrupt_enable(claim.node, platform).is_some()),
+        Share::Registers => (None, interrupt_enables(claim.node, platform).next().is_some()),
         Share::Units(device, units) => (Some((device, units)), !device.interrupt_per_unit),
     };
     if polled && !quiet {
@@ -118,7 +121,7 @@ pub(super) fn rules(
     }
     let last = u64::from(start).saturating_add(size).saturating_sub(1) as u16;
     let mut rules = alloc::vec![Rule { first: start, last, mask: u32::MAX, write: Write::Zeros }];
-    if let Some(enable) = interrupt_enable(node, platform).filter(|_| part.polled && first) {
+    for enable in interrupt_enables(node, platform).filter(|_| part.polled && first) {
         let first = start.saturating_add(enable.offset);
         let last = first.saturating_add(3);
         rules.push(Rule { first, last, mask: !enable.bits, write: Write::Zeros });

@@ -585,6 +585,13 @@ proptest! {
         let blob = manifest(&[("left", &partition(0)), ("right", &partition(1))]);
         let Ok(plan) = check(tree(&blob), &mut platform(board), board, &payload) else { return Ok(()) };
         let [left, right] = plan.partitions.as_slice() else { panic!("{plan:?}") };
+        let polled = board.find(DEVICES[devices[1]]).expect("a device");
+        let registers = polled.reg().next().flatten().expect("registers").start().raw();
+        for enable in BOARDS.iter().flat_map(|board| board.interrupt_enables) {
+            if polled.is_compatible(enable.compatible) {
+                prop_assert_eq!(reached_bits(right, registers + u64::from(enable.offset)) & enable.bits, 0);
+            }
+        }
         for page in left.shared_pages.iter().chain(&right.shared_pages).map(|page| page.page.raw()) {
             for address in (page..page + PAGE_SIZE).step_by(4) {
                 prop_assert_eq!(reached_bits(left, address) & reached_bits(right, address), 0, "{:#x}", address);
