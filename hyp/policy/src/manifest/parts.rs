@@ -91,6 +91,15 @@ pub(super) fn part(
     platform: &Platform<'_>,
     findings: &mut Findings,
 ) -> Option<DevicePart> {
+    if let Share::Registers = claim.share
+        && claim.node.property("#clock-cells").is_some()
+    {
+        let message = text!(
+            "{} switches the clocks of its neighbours; give it by access, and them to the same partition",
+            claim.node.path()
+        );
+        findings.push(claim.draft.node, message);
+    }
     let (units, quiet) = match claim.share {
         Share::Whole => return None,
         Share::Registers => (None, interrupt_enables(claim.node, platform).next().is_some()),
