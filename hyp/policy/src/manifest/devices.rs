@@ -408,9 +408,11 @@ fn interrupts<'a>(
                 break;
             };
             if controller.path() != platform.gic_path {
-                let has = |claim: &&Claim<'_, 'a>| claim.node.is_above(controller);
-                let owner = claims.iter().find(has).map(|claim| claim.partition);
-                if owner != Some(claim.partition) {
+                // Several partitions may have parts of it.
+                let has = |other: &Claim<'_, 'a>| {
+                    other.partition == claim.partition && other.node.is_above(controller)
+                };
+                if !claims.iter().any(has) {
                     let controller = controller.path();
                     let message = text!("{path} interrupts through {controller}; give both to one partition");
                     findings.push(partition, message);
