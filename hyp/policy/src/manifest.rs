@@ -546,7 +546,6 @@ fn place_memory(drafts: &mut [Draft<'_>], platform: &Platform<'_>, findings: &mu
     }
 }
 
-/// The real PL011 stays with the hypervisor as long as it carries the bytes of emulated ones.
 /// Makes the serial port that `console` of the manifest's root names the hypervisor's.
 fn choose_console<'a>(
     root: Node<'a>,
@@ -573,6 +572,7 @@ fn choose_console<'a>(
     }
 }
 
+/// The real serial port stays with the hypervisor as long as it carries the bytes of emulated ones.
 fn check_consoles(
     root: Node<'_>,
     drafts: &[Draft<'_>],
