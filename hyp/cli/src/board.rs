@@ -19,6 +19,8 @@ pub const QEMU: &str = "qemu-system-aarch64";
 /// What QEMU needs to know to be one machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Board {
+    /// What `--board` calls it.
+    pub name: &'static str,
     /// What tests and messages call it.
     pub label: &'static str,
     /// Value of `-machine`.
@@ -111,6 +113,7 @@ pub fn chosen(board: Option<BoardName>, gic: Option<u8>) -> Result<Vec<Board>> {
 
 /// QEMU's `virt`: 4 CPUs, 2 GiB, GICv3.
 pub const QEMU_VIRT: Board = Board {
+    name: "qemu-virt",
     label: "virt-gicv3",
     machine: "virt,gic-version=3,virtualization=on",
     cpu: "cortex-a72",
@@ -133,6 +136,7 @@ const RPI4_PL011: [(&str, &str, &str); 2] = [
 
 /// QEMU's `raspi4b`.
 pub const RPI4: Board = Board {
+    name: bulkhead_rpi4::BOARD.name,
     label: "rpi4",
     machine: "raspi4b",
     cpu: "cortex-a72",
@@ -305,6 +309,7 @@ mod tests {
             BoardName::value_variants().iter().filter_map(BoardName::to_possible_value).collect();
         let names: Vec<_> = names.iter().map(clap::builder::PossibleValue::get_name).collect();
         assert_eq!(names, BOARDS.each_ref().map(|board| board.name));
+        assert!(MACHINES.iter().all(|machine| names.contains(&machine.name)));
     }
 
     #[test]

@@ -181,6 +181,10 @@ pub fn check(recipe: &Recipe, parts: &Parts, hypervisor: &Hypervisor) -> Result<
     let tree = Tree::new(&parts.tree).context("the compiled manifest")?;
     let mut platform =
         Platform::from_tree(&board, &BOARDS).map_err(|error| anyhow::anyhow!("{whose}: {error}"))?;
+    if let Some(known) = platform.board {
+        let (name, title) = (known.name, known.title);
+        ensure!(name == recipe.board.name, "{whose} describes a {title}; choose it with --board {name}");
+    }
     let bundle_size = parts.bundle()?.len() as u64;
     let occupied = recipe
         .board
