@@ -225,7 +225,7 @@ impl Partition {
         Some(result)
     }
 
-    /// Does what [`Self::try_with_uart`] left to vCPU `vcpu`.
+    /// Does what `try_with_uart` left to vCPU `vcpu`.
     #[inline]
     pub fn refresh_uart_line(&self, vcpu: usize) {
         if vcpu == 0 && self.line_due.swap(false, Ordering::Acquire) {
