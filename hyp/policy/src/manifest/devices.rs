@@ -211,6 +211,7 @@ fn refusal(
     let emulated =
         |name: &[u8]| *name == b"arm,armv8-timer"[..] || name.starts_with(b"arm,psci") || is_pmu(name);
     let class = class(node, platform);
+    let has_registers = node.property("reg").is_some();
     let reason = if matches!(top, "" | "chosen" | "aliases") {
         "is no device"
     } else if top == "cpus" {
@@ -223,11 +224,11 @@ fn refusal(
         return Some(Refusal::Kept(why));
     } else if !node.is_enabled() && !completes_a_page(node, registers) {
         "is disabled on this board"
-    } else if let Some(mark) = dma_mark(node, class, platform).filter(|_| !unprotected) {
+    } else if has_registers && let Some(mark) = dma_mark(node, class, platform).filter(|_| !unprotected) {
         return Some(Refusal::DmaMaster(mark));
     } else if node.property("ranges").is_some() {
         "is a bus; name the devices below it (what is behind a PCI host cannot be given away)"
-    } else if node.property("reg").is_none() {
+    } else if !has_registers {
         "has no registers"
     } else {
         return None;
