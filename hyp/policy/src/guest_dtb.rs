@@ -559,7 +559,7 @@ fn references(name: &str) -> Reference {
         "dmas" | "dma-names" | "msi-parent" | "memory-region" | "pinctrl-names" => Reference::Never,
         name if name.starts_with("pinctrl-") => Reference::Never,
         name if name.ends_with("-gpios") || name.ends_with("-gpio") => Reference::To(Some("#gpio-cells")),
-        name if name.ends_with("-supply") => Reference::To(None),
+        name if name.ends_with("-supply") || name == "mmc-pwrseq" => Reference::To(None),
         _ => Reference::None,
     }
 }
