@@ -264,6 +264,8 @@ impl Vgic {
             }
         }
         machine.set_timer_list_register(None);
+        // Without a guest nothing answers maintenance: it would be asked for as long as the vCPU is off.
+        machine.set_maintenance(Maintenance::default());
         self.reset_private(machine, vcpu);
         if let Some(private) = self.vcpus.get_mut(vcpu) {
             private.running = false;
@@ -571,7 +573,11 @@ impl Vgic {
                     machine.write_list_register(n, None);
                     self.take_back(machine, vcpu, entry, slot.is_none_or(|slot| slot.has(Slot::LATCHED)));
                 }
-                (None, Some(slot)) => self.reap(machine, vcpu, slot),
+                (None, Some(slot)) => {
+                    // It may ask for maintenance until it is cleared.
+                    machine.write_list_register(n, None);
+                    self.reap(machine, vcpu, slot);
+                }
                 (None, None) => {}
             }
         }

@@ -718,6 +718,29 @@ fn bits_come_lowest_first() {
     assert_eq!(Bank::new(3).intid(5), IntId::new(101));
 }
 
+#[test]
+fn a_stopped_vcpu_asks_for_no_maintenance() {
+    let mut world = World::new();
+    for n in 0..8 {
+        world.sgi(0, 0b10, n);
+    }
+    assert!(world.machine.cpus[1].maintenance.no_pending);
+    let (vgic, machine) = world.on(1);
+    vgic.stop_vcpu(machine, 1);
+    assert_eq!(world.machine.cpus[1].maintenance, Maintenance::default());
+    // An end may be seen by a read before its maintenance interrupt comes.
+    world.vgic.set_line(&mut world.machine, None, UART, true);
+    world.settle();
+    assert_eq!(world.acknowledge(0), Some(UART));
+    world.vgic.set_line(&mut world.machine, None, UART, false);
+    let n = world.machine.cpus[0].lists.iter().position(Option::is_some).unwrap();
+    world.machine.cpus[0].lists[n] = None;
+    world.machine.cpus[0].ended |= mask(n);
+    let (vgic, machine) = world.on(0);
+    vgic.synchronize(machine, 0);
+    assert_eq!(world.machine.cpus[0].ended, 0);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Sgi(u8, bool),
