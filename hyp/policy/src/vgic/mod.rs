@@ -723,10 +723,12 @@ impl Vgic {
                     .private_with_senders(vcpu, slot.intid)
                     .is_some_and(|private| private.merge_sender(slot.intid, entry.sender));
                 if !others {
-                    if let Some((bank, _)) = self.bank_bit(vcpu, slot.intid) {
-                        bank.latched &= !mask(bit);
+                    let Some((bank, _)) = self.bank_bit(vcpu, slot.intid) else { continue };
+                    bank.latched &= !mask(bit);
+                    // Hardware joined what software had made pending: the physical interrupt has an end, too.
+                    if entry.hardware || bank.in_service & mask(bit) == 0 {
+                        continue;
                     }
-                    continue;
                 }
             }
             if !entry.notify_end {

@@ -719,6 +719,24 @@ fn bits_come_lowest_first() {
 }
 
 #[test]
+fn hardware_and_software_pend_at_once() {
+    for model in [Model::V2, Model::V3] {
+        for intid in [SPI, PHYSICAL_TIMER, TIMER] {
+            let mut world = World::of(model);
+            let bit = mask(intid.raw() as usize & 31);
+            if intid.is_private() {
+                world.write_private(0, 0, ISPENDR, bit);
+            } else {
+                world.write(0, ISPENDR + 4, bit);
+            }
+            assert!(world.fire(0, intid));
+            assert_eq!((world.take(0), world.take(0)), (Some(intid), None));
+            assert!(world.fire(0, intid), "{model:?}: {intid} is active for ever");
+        }
+    }
+}
+
+#[test]
 fn a_stopped_vcpu_asks_for_no_maintenance() {
     let mut world = World::new();
     for n in 0..8 {
