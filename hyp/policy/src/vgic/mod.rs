@@ -365,7 +365,7 @@ impl Vgic {
         }
         self.unload(machine, vcpu);
         self.end(machine, vcpu, intid);
-        self.refill(machine, vcpu);
+        self.fill(machine, vcpu);
     }
 
     /// Brings the list registers of this CPU up to date: after a kick, and on a maintenance interrupt.

@@ -759,6 +759,21 @@ fn a_stopped_vcpu_asks_for_no_maintenance() {
     assert_eq!(world.machine.cpus[0].ended, 0);
 }
 
+#[test]
+fn a_deactivation_before_a_kick_keeps_what_was_loaded() {
+    let mut world = World::of(Model::V2);
+    world.machine.split = true;
+    world.sgi(0, 1, 5);
+    assert_eq!(world.acknowledge(0), Some(IntId::sgi(5)));
+    assert!(world.fire(0, PHYSICAL_TIMER));
+    // vCPU 1 has sent an SGI; its kick is on the way.
+    let (vgic, machine) = world.on(1);
+    vgic.write_distributor(machine, 1, GICD_SGIR, 4, 1 << 16 | 6);
+    let (vgic, machine) = world.on(0);
+    vgic.deactivate(machine, 0, IntId::sgi(9));
+    assert_eq!(world.machine.cpus[0].lists.iter().flatten().count(), 3);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Sgi(u8, bool),
