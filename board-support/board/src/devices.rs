@@ -13,6 +13,8 @@ pub enum Class {
     Master(u64),
     /// So much that nobody may have it, for this reason.
     Kept(&'static str),
+    /// It is none: its node shows the registers of another.
+    Shadow,
 }
 
 /// The limit of a [`Class::Master`] that reaches everything, whatever `dma-ranges` in the tree say.

@@ -14,7 +14,7 @@ const VIDEOCORE_BUS: u64 = 1 << 30;
 const BITS_32: u64 = 1 << 32;
 
 /// All devices with registers.
-pub(crate) static DEVICES: [Devices; 10] = [
+pub(crate) static DEVICES: [Devices; 11] = [
     Devices {
         // UARTs, SPI, I2C, I2S, PWM and the SD host of the VideoCore have their data moved by a DMA channel or by a CPU. The
         // pixel valves, HDMI, VEC, DSI and DPI get their pixels from the HVS. Who has the GPIO block has the function of every pin.
@@ -44,6 +44,8 @@ pub(crate) static DEVICES: [Devices; 10] = [
                      generic-xhci raspberrypi,rpivid-vid-decoder",
         class: Class::Master(ALL_MEMORY),
     },
+    // The vendor's tree has the GPIO block's page once more, for programs of Linux.
+    Devices { compatible: "brcm,bcm2835-gpiomem raspberrypi,gpiomem", class: Class::Shadow },
     Devices {
         compatible: "brcm,bcm2711-cprman",
         class: Class::Kept("it sets the clocks of all, the CPUs' among them"),

@@ -42,7 +42,7 @@ pub(super) fn check<'a>(
     if drafts.iter().all(Draft::names_no_device) {
         return accesses;
     }
-    let registers = registers(board);
+    let registers = registers(board, platform);
     for (partition, draft) in drafts.iter().enumerate() {
         let (mut unprotected, mut wishes) = (Vec::new(), Vec::new());
         for (list, share) in [
@@ -222,6 +222,8 @@ fn refusal(
         "is something of which every partition gets its own; take it out of access"
     } else if let Class::Kept(why) = class {
         return Some(Refusal::Kept(why));
+    } else if class == Class::Shadow {
+        "shows the registers of another device; name that one"
     } else if !node.is_enabled() && !completes_a_page(node, registers) {
         "is disabled on this board"
     } else if has_registers && let Some(mark) = dma_mark(node, class, platform).filter(|_| !unprotected) {
@@ -315,10 +317,11 @@ pub(super) fn page_of(registers: Region<Pa>) -> Option<Region<Pa>> {
 }
 
 /// All register blocks on the board.
-fn registers<'a>(board: &'a Tree<'a>) -> Vec<(Region<Pa>, Node<'a>)> {
+fn registers<'a>(board: &'a Tree<'a>, platform: &Platform<'_>) -> Vec<(Region<Pa>, Node<'a>)> {
     let mut registers = Vec::new();
     for node in board.nodes() {
-        if !node.is_memory() && !node.path().starts_with("/reserved-memory/") {
+        let is_device = !node.is_memory() && !node.path().starts_with("/reserved-memory/");
+        if is_device && class(node, platform) != Class::Shadow {
             registers.extend(node.reg().flatten().map(|block| (block, node)));
         }
     }
