@@ -6,7 +6,7 @@
 //! execute, and one identity page to survive the switch.
 
 use core::arch::global_asm;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bulkhead_abi::psci;
 use bulkhead_policy::addr::{Address, Pa, Region};
@@ -16,7 +16,7 @@ use bulkhead_policy::platform::{Conduit, EnableMethod};
 use crate::layout::{FOOTPRINT, HYP_VA};
 use crate::mmu::Mmio;
 use crate::sysreg::read_sysreg;
-use crate::{barrier, cache, firmware, heap, mmu, percpu};
+use crate::{barrier, cache, firmware, heap, mmu};
 
 unsafe extern "C" {
     /// Where a secondary CPU starts, MMU off.
@@ -113,10 +113,19 @@ fn release_from_pen(release: Pa, entry: u64) {
     barrier::send_event();
 }
 
-/// Waits until CPU number `cpu` has arrived in Rust, at most until the generic timer's `deadline`. Whether it has.
+static ARRIVED: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
+
+/// CPU number `cpu`, which calls, is ready for what other CPUs ask of it.
+pub fn arrive(cpu: usize) {
+    if let Some(arrived) = ARRIVED.get(cpu) {
+        arrived.store(true, Ordering::Release);
+    }
+}
+
+/// Waits until CPU number `cpu` has arrived, at most until the generic timer's `deadline`. Whether it has.
 #[must_use]
 pub fn has_arrived(cpu: usize, deadline: u64) -> bool {
-    while !percpu::is_installed(cpu) {
+    while !ARRIVED.get(cpu).is_some_and(|arrived| arrived.load(Ordering::Acquire)) {
         if is_past(deadline) {
             return false;
         }

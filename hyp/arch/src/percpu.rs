@@ -45,12 +45,6 @@ static PER_CPU: All = All([const {
 
 static TAKEN: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
 
-/// Whether CPU number `cpu` has its data.
-#[must_use]
-pub fn is_installed(cpu: usize) -> bool {
-    TAKEN.get(cpu).is_some_and(|taken| taken.load(Ordering::Relaxed))
-}
-
 /// Affinity of the CPU that calls, as a device tree's `reg` has it.
 #[must_use]
 pub fn mpidr() -> u64 {

@@ -142,6 +142,7 @@ extern "C" fn secondary_main(cpu: usize) -> ! {
     match system() {
         Some(system) => {
             gic::init_cpu(cpu, system.platform.maintenance);
+            boot::arrive(cpu);
             while !ALL_ARRIVED.load(Ordering::Acquire) {
                 core::hint::spin_loop();
             }

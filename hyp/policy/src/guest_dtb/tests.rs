@@ -169,6 +169,7 @@ fn dma_finds_memory_where_the_board_has_it() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a minute of plain data")]
 fn clocks_that_stay_as_they_are_have_stand_ins() {
     let uarts = ["1000", "1400", "1600", "1800", "1a00"].map(|at| format!("/soc/serial@7e20{at}"));
     let mmc = "/emmc2bus/mmc@7e340000";
@@ -193,6 +194,7 @@ fn clocks_that_stay_as_they_are_have_stand_ins() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a minute of plain data")]
 fn the_raspberry_pi_has_what_a_kernel_looks_for() {
     let manifest = tests::manifest(&[(
         "a",

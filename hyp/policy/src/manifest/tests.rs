@@ -320,6 +320,7 @@ fn with_registers<'t>(board: &'t Tree<'t>) -> impl Iterator<Item = Node<'t>> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a minute of plain data")]
 fn no_device_of_the_raspberry_pi_is_forgotten() {
     let rpi4 = &bulkhead_rpi4::BOARD;
     for board in [tree(RPI4), tree(RPI4_8G)] {
@@ -337,6 +338,7 @@ fn no_device_of_the_raspberry_pi_is_forgotten() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a minute of plain data")]
 fn what_the_raspberry_pi_shares_is_in_its_tree() {
     use bulkhead_rpi4::sharing::{Group, INTERRUPTS, PAGES};
     let board = tree(RPI4);
