@@ -127,6 +127,11 @@ impl Workspace {
         if noise == Noise::Quiet {
             cargo.arg("--quiet");
         }
+        if let Some(sources) = registry_sources() {
+            // Added to the flags of .cargo/config.toml: an image is the same wherever the libraries' sources lie.
+            let flag = format!("--remap-path-prefix={}=", sources.display());
+            cargo.arg("--config").arg(format!("target.{TARGET}.rustflags=[{flag:?}]"));
+        }
         // These would replace the flags of .cargo/config.toml, which the image depends on.
         cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
         let output = cargo.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
@@ -144,4 +149,11 @@ impl Workspace {
             .map(Into::into)
             .with_context(|| format!("cargo built {binary} but names no executable"))
     }
+}
+
+/// Where cargo keeps the sources of libraries.
+fn registry_sources() -> Option<PathBuf> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")))?;
+    Some(home.join("registry/src"))
 }
