@@ -55,14 +55,11 @@ pub fn init_distributor(registers: Mmio) {
     wait_for_writes(&registers);
     let words = (registers.read32(GICD_TYPER) as usize & 0x1f) + 1;
     let v2 = v2::interface().is_some();
+    let group = if v2 { v2::GROUP } else { v3::GROUP };
     for word in 1..words {
-        registers.write32(GICD_IGROUPR + 4 * word, if v2 { 0 } else { !0 });
-        registers.write32(GICD_ICENABLER + 4 * word, !0);
-        registers.write32(GICD_ICPENDR + 4 * word, !0);
-        registers.write32(GICD_ICACTIVER + 4 * word, !0);
-        for n in 0..8 {
-            registers.write32(GICD_IPRIORITYR + 32 * word + 4 * n, PRIORITY);
-            if v2 {
+        reset_word(&registers, word, group);
+        if v2 {
+            for n in 0..8 {
                 registers.write32(v2::GICD_ITARGETSR + 32 * word + 4 * n, 0);
             }
         }
@@ -72,6 +69,19 @@ pub fn init_distributor(registers: Mmio) {
     registers.write32(GICD_CTLR, if v2 { 1 } else { v3::GICD_CTLR_ON });
     wait_for_writes(&registers);
     DISTRIBUTOR.set(Distributor { registers, words });
+}
+
+/// Interrupts `32 * word` onwards, in the distributor or in a redistributor's SGI frame: disabled, idle, of one priority, in the
+/// group that `group` has for each.
+#[inline]
+fn reset_word(registers: &Mmio, word: usize, group: u32) {
+    registers.write32(GICD_ICENABLER + 4 * word, !0);
+    registers.write32(GICD_ICPENDR + 4 * word, !0);
+    registers.write32(GICD_ICACTIVER + 4 * word, !0);
+    registers.write32(GICD_IGROUPR + 4 * word, group);
+    for n in 0..8 {
+        registers.write32(GICD_IPRIORITYR + 32 * word + 4 * n, PRIORITY);
+    }
 }
 
 /// GICD_CTLR.RWP, which a GICv2 does not have: it reads as zero there.

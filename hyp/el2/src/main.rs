@@ -209,7 +209,7 @@ fn plan(
     platform: &mut Platform<'static>,
     bundle: Bundle<'static>,
 ) -> &'static Plan<'static> {
-    let Some(blob) = bundle.find("manifest.dtb") else {
+    let Some(blob) = bundle.find(manifest::BUNDLE_ENTRY) else {
         refuse(Some(platform), format_args!("the bundle has no manifest.dtb"));
     };
     let manifest = match Tree::new(blob) {
@@ -252,7 +252,7 @@ fn bring_up_interrupts(platform: &Platform<'_>) -> usize {
         else {
             refuse(Some(platform), format_args!("the GIC's CPU interfaces cannot be mapped"));
         };
-        gic::find_interface(registers, cpu_interface, hypervisor_interface);
+        gic::find_interface(cpu_interface, hypervisor_interface);
     }
     gic::init_distributor(registers);
     let own = percpu::mpidr();

@@ -9,15 +9,14 @@ use bulkhead_policy::irq::IntId;
 use bulkhead_policy::plan::MAX_CPUS;
 use bulkhead_policy::vgic::list_register::ListRegister;
 
-use super::{
-    GICD_ICACTIVER, GICD_ICENABLER, GICD_ICPENDR, GICD_IGROUPR, GICD_IPRIORITYR, GICD_ISENABLER, KICK,
-    PRIORITY,
-};
+use super::{GICD_ISENABLER, KICK, distributor, reset_word};
 use crate::barrier;
 use crate::mmu::Mmio;
 use crate::once::Once;
 use crate::percpu::PerCpu;
 
+/// The group of EL2's interrupts, in GICD_IGROUPR.
+pub(super) const GROUP: u32 = 0;
 pub(super) const GICD_ITARGETSR: usize = 0x0800;
 const GICD_SGIR: usize = 0x0f00;
 
@@ -45,7 +44,6 @@ pub(crate) const GICH_LR: usize = 0x100;
 
 /// The registers beside the distributor's.
 pub(super) struct Interface {
-    distributor: Mmio,
     cpu: Mmio,
     hypervisor: Mmio,
     /// QEMU 10 does not look at an interrupt's line again when the end of a virtual one deactivates it (`gic_complete_irq`), so a
@@ -64,10 +62,10 @@ pub(super) fn interface() -> Option<&'static Interface> {
     INTERFACE.get()
 }
 
-/// Makes the frames known: GICD, two pages of GICC next to each other, GICH.
-pub fn find_interface(distributor: Mmio, cpu: Mmio, hypervisor: Mmio) {
+/// Makes the frames known: two pages of GICC next to each other, GICH.
+pub fn find_interface(cpu: Mmio, hypervisor: Mmio) {
     let forwards_ends = cpu.read32(GICC_IIDR) >> 20 != 0;
-    INTERFACE.set(Interface { distributor, cpu, hypervisor, forwards_ends });
+    INTERFACE.set(Interface { cpu, hypervisor, forwards_ends });
 }
 
 /// The bit of CPU `cpu`, 0 while it is not up.
@@ -79,20 +77,15 @@ impl Interface {
     #[inline(never)]
     pub(super) fn init_cpu(&self, cpu: usize, maintenance: IntId) {
         // Each byte of the private interrupts' words is the reader's own bit; a uniprocessor's read as zero.
-        let target = self.distributor.read32(GICD_ITARGETSR) as u8;
+        let distributor = &distributor().registers;
+        let target = distributor.read32(GICD_ITARGETSR) as u8;
         if let Some(slot) = TARGETS.get(cpu) {
             slot.store(target.max(1), Ordering::Relaxed);
         }
         // Whoever does not see the bit yet, and so sends no kick, has finished what this CPU looks at next.
         barrier::complete_all();
-        self.distributor.write32(GICD_ICENABLER, !0);
-        self.distributor.write32(GICD_ICPENDR, !0);
-        self.distributor.write32(GICD_ICACTIVER, !0);
-        self.distributor.write32(GICD_IGROUPR, 0);
-        for n in 0..8 {
-            self.distributor.write32(GICD_IPRIORITYR + 4 * n, PRIORITY);
-        }
-        self.distributor.write32(GICD_ISENABLER, 1 << KICK.raw() | 1 << maintenance.raw());
+        reset_word(distributor, 0, GROUP);
+        distributor.write32(GICD_ISENABLER, 1 << KICK.raw() | 1 << maintenance.raw());
         self.cpu.write32(GICC_PMR, 0xff);
         self.cpu.write32(GICC_BPR, 0);
         self.cpu.write32(GICC_CTLR, GICC_CTLR_ON);
@@ -130,7 +123,7 @@ impl Interface {
         barrier::complete_all();
         let target = target(cpu);
         if target != 0 {
-            self.distributor.write32(GICD_SGIR, u32::from(target) << 16 | KICK.raw());
+            distributor().registers.write32(GICD_SGIR, u32::from(target) << 16 | KICK.raw());
         }
     }
 

@@ -7,15 +7,14 @@ use bulkhead_policy::irq::IntId;
 use bulkhead_policy::plan::MAX_CPUS;
 use bulkhead_policy::vgic::list_register::ListRegister;
 
-use super::{
-    GICD_ICACTIVER, GICD_ICENABLER, GICD_ICPENDR, GICD_IGROUPR, GICD_IPRIORITYR, GICD_ISENABLER, KICK,
-    PRIORITY,
-};
+use super::{GICD_ISENABLER, KICK, reset_word};
 use crate::barrier;
 use crate::mmu::Mmio;
 use crate::once::Once;
 use crate::sysreg::{read_sysreg, write_sysreg};
 
+/// The group of EL2's interrupts, in GICD_IGROUPR.
+pub(super) const GROUP: u32 = !0;
 pub(super) const GICD_IROUTER: usize = 0x6000;
 /// ARE_NS with EnableGrp1A and EnableGrp1 in the Non-secure view; ARE with both groups where there is one Security state.
 pub(super) const GICD_CTLR_ON: u32 = 0x13;
@@ -97,13 +96,7 @@ pub(super) fn init_cpu(cpu: usize, maintenance: IntId) {
     let Redistributor { control, private, .. } = redistributor(cpu);
     control.write32(GICR_WAKER, control.read32(GICR_WAKER) & !GICR_WAKER_SLEEP);
     while control.read32(GICR_WAKER) & GICR_WAKER_CHILDREN != 0 {}
-    private.write32(GICD_ICENABLER, !0);
-    private.write32(GICD_ICPENDR, !0);
-    private.write32(GICD_ICACTIVER, !0);
-    private.write32(GICD_IGROUPR, !0);
-    for n in 0..8 {
-        private.write32(GICD_IPRIORITYR + 4 * n, PRIORITY);
-    }
+    reset_word(private, 0, GROUP);
     while control.read32(GICR_CTLR) & GICR_CTLR_RWP != 0 {}
     private.write32(GICD_ISENABLER, 1 << KICK.raw() | 1 << maintenance.raw());
     // SAFETY: EL2's own interrupt registers; EL2 runs with interrupts masked.

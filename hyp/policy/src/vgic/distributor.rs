@@ -246,9 +246,7 @@ impl Vgic {
     fn write_targets<M: Machine>(&mut self, machine: &mut M, vcpu: usize, intid: IntId, targets: u8) {
         let targets = u32::from(targets) & mask(self.vcpus.len()).wrapping_sub(1);
         let Some((bank, bit)) = self.shared_bit(intid) else { return };
-        if bank.owned & mask(bit) == 0 {
-            return;
-        }
+        // Of what the partition does not own nothing is read or retargeted.
         if let Some(slot) = bank.targets.get_mut(bit) {
             *slot = targets as u8;
         }
