@@ -4,6 +4,7 @@ pub mod bench;
 pub mod board;
 pub mod card;
 pub mod demo;
+pub mod diagnostic;
 pub mod elf;
 pub mod initramfs;
 pub mod linux;
