@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::board::BENCH;
 use crate::system::{self, Recipe};
-use crate::trusted;
 use crate::workspace::{Noise, Workspace};
+use crate::{output, trusted};
 
 /// Where the manifest of the benchmark is.
 const MANIFEST: &str = "partitions/systems/bench.dts";
@@ -122,8 +122,7 @@ pub fn recorded(workspace: &Workspace) -> Result<Record> {
 pub fn record(workspace: &Workspace, old: &Record, new: &Record) -> Result<()> {
     let record = Record { goal: old.goal.clone(), ..new.clone() };
     let text = toml::to_string(&record).map_err(|error| anyhow!("cannot write figures: {error}"))?;
-    std::fs::write(baseline(workspace), format!("{HEADER}\n{text}"))
-        .with_context(|| format!("cannot write {BASELINE}"))
+    output::write_atomically(&baseline(workspace), format!("{HEADER}\n{text}").as_bytes())
 }
 
 /// New figures beside the recorded ones.

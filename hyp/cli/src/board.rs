@@ -11,7 +11,7 @@ use bulkhead_policy::addr::{Pa, Region};
 use dtoolkit::fdt::Fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeProperty};
 
-use crate::{linux, say, system};
+use crate::{linux, output, say, system};
 
 /// The emulator.
 pub const QEMU: &str = "qemu-system-aarch64";
@@ -222,7 +222,7 @@ impl Board {
         let settings = lacks.iter().map(|&path| (path, "status", "disabled")).chain(settings.iter().copied());
         let tree = with_settings(&blob, settings).with_context(|| source.display().to_string())?;
         let path = source.with_file_name(patched);
-        linux::write_atomically(&path, &tree)?;
+        output::write_atomically(&path, &tree)?;
         Ok(path)
     }
 

@@ -1,13 +1,11 @@
 //! The boot partition of a Raspberry Pi's card, less the files that only its vendor may hand out.
 
-use std::fs::{self, Permissions};
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use tempfile::Builder;
 
+use crate::output::{self, Medium, Output};
 use crate::system::{self, BUNDLE, IMAGE, System};
 
 /// What the firmware is told.
@@ -41,14 +39,8 @@ pub fn write(system: &System, folder: &Path, force: bool) -> Result<()> {
     if !force {
         refuse_foreign(folder, files.each_ref().map(|(name, _)| *name))?;
     }
-    let is_new = !folder.exists();
-    let written = write_all(folder, &files);
-    if written.is_err() && is_new {
-        // Only what is empty is removed.
-        let _ = fs::remove_dir(folder.join("overlays"));
-        let _ = fs::remove_dir(folder);
-    }
-    written
+    let files = files.map(|(name, bytes)| Output::new(folder.join(name), bytes));
+    output::write_all(&files, Medium::Removable)
 }
 
 /// A folder is Bulkhead's where its config.txt is.
@@ -63,27 +55,6 @@ fn refuse_foreign(folder: &Path, names: [&str; 5]) -> Result<()> {
         "{} is not as this command writes it; move it away, or overwrite it with --force",
         folder.join(foreign.unwrap_or_default()).display()
     );
-    Ok(())
-}
-
-fn write_all(folder: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
-    // Those that are dropped before they get their names are removed.
-    let mut whole = Vec::new();
-    for (name, bytes) in files {
-        let path = folder.join(name);
-        let cannot = || format!("cannot write {}", path.display());
-        let parent = path.parent().unwrap_or(folder);
-        fs::create_dir_all(parent).with_context(cannot)?;
-        let readable = Permissions::from_mode(0o644);
-        let mut file = Builder::new().permissions(readable).tempfile_in(parent).with_context(cannot)?;
-        file.write_all(bytes).with_context(cannot)?;
-        // A card is pulled out soon after.
-        file.as_file().sync_all().with_context(cannot)?;
-        whole.push((file, path));
-    }
-    for (file, path) in whole {
-        file.persist(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    }
     Ok(())
 }
 
@@ -133,14 +104,6 @@ mod tests {
 
     const NAMES: [&str; 5] = [IMAGE, BUNDLE, OVERLAY, LIST, CONFIG];
 
-    fn names(folder: &Path) -> Vec<String> {
-        let entries =
-            fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name());
-        let mut names: Vec<_> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
-        names.sort();
-        names
-    }
-
     #[test]
     fn the_configuration_names_the_files() {
         let config = Config::parse(CONFIG_TEXT).expect("complete");
@@ -163,16 +126,5 @@ mod tests {
         assert!(error.contains(CONFIG) && !error.contains("start4"), "{error}");
         fs::write(folder.path().join(CONFIG), CONFIG_TEXT).expect("written");
         refuse_foreign(folder.path(), NAMES).expect("ours");
-    }
-
-    #[test]
-    fn nothing_half_written_stays() {
-        let folder = tempfile::tempdir().expect("a folder");
-        fs::write(folder.path().join("overlays"), "no folder").expect("written");
-        let files = [(IMAGE, vec![1]), (OVERLAY, vec![2])];
-        write_all(folder.path(), &files).expect_err("no place for the second");
-        assert_eq!(names(folder.path()), ["overlays"]);
-        write_all(folder.path(), &files[..1]).expect("written");
-        assert_eq!(names(folder.path()), [IMAGE, "overlays"]);
     }
 }

@@ -8,6 +8,7 @@ pub mod diagnostic;
 pub mod elf;
 pub mod initramfs;
 pub mod linux;
+pub mod output;
 pub mod say;
 pub mod screen;
 pub mod session;

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::output::write_atomically;
+
 /// Always depends on Debian's current arm64 kernel.
 const METAPACKAGE: &str = "linux-image-arm64";
 const BUSYBOX: &str = "busybox-static";
@@ -409,16 +411,6 @@ fn output(command: &mut Command) -> Result<String> {
         String::from_utf8_lossy(&result.stderr).trim()
     );
     Ok(String::from_utf8_lossy(&result.stdout).into_owned())
-}
-
-/// Writes a file that is either the old one or the whole new one, whatever happens.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let unfinished = path.with_extension(format!("{}.part", std::process::id()));
-    fs::write(&unfinished, bytes).with_context(|| cannot("write", &unfinished))?;
-    fs::rename(&unfinished, path).with_context(|| cannot("write", path))
 }
 
 fn cannot(what: &str, path: &Path) -> String {

@@ -23,6 +23,7 @@ use crate::board::Board;
 use crate::elf::{Executable, Sizes};
 use crate::initramfs::{self, Cpio};
 use crate::linux::{self, LinuxParts};
+use crate::output::{self, Medium, Output};
 use crate::say;
 use crate::workspace::{HYPERVISOR, Noise, Workspace};
 
@@ -231,10 +232,9 @@ pub fn build(workspace: &Workspace, recipe: &Recipe, folder: &Path, noise: Noise
 ///
 /// Where the files cannot be written.
 pub fn write(recipe: &Recipe, parts: &Parts, hypervisor: &Hypervisor, folder: &Path) -> Result<System> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let (image, bundle) = (folder.join(IMAGE), folder.join(BUNDLE));
-    write_file(&image, &hypervisor.image)?;
-    write_file(&bundle, &parts.bundle()?)?;
+    let files = [Output::new(&image, &*hypervisor.image), Output::new(&bundle, parts.bundle()?)];
+    output::write_all(&files, Medium::Disk)?;
     Ok(System {
         executable: hypervisor.executable.clone(),
         sha256: sha256(&hypervisor.image),
@@ -398,10 +398,6 @@ pub fn downloads() -> Result<PathBuf> {
 
 fn read_file(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
-}
-
-fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// One line for each partition and one for each risk that it brings.

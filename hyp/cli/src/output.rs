@@ -1,0 +1,178 @@
+//! How the tool writes files: a file is whole, or it is as it was.
+//!
+//! Each goes under a temporary name into the folder where it belongs and gets its own name when all of them are
+//! complete. What a full disk or a missing right leaves is removed: no loader ever takes half an image.
+
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use tempfile::{Builder, NamedTempFile};
+
+/// A file to write.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Output {
+    /// Where; folders that are missing are made.
+    pub path: PathBuf,
+    /// Its content.
+    pub bytes: Vec<u8>,
+    /// Whether it is a program.
+    pub executable: bool,
+}
+
+impl Output {
+    /// A file that is no program.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>, bytes: impl Into<Vec<u8>>) -> Self {
+        Self { path: path.into(), bytes: bytes.into(), executable: false }
+    }
+}
+
+/// How sure it has to be that what was written stays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Medium {
+    /// A disk of this host.
+    Disk,
+    /// A card, which is pulled out soon after.
+    Removable,
+}
+
+/// Writes one file on a disk.
+///
+/// # Errors
+///
+/// As [`write_all`].
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_all(&[Output::new(path, bytes)], Medium::Disk)
+}
+
+/// Writes files: all that can fail for want of space or rights is done before the first of them changes.
+///
+/// # Errors
+///
+/// Names the file that cannot be written. Nothing new is left then, not even folders.
+pub fn write_all(files: &[Output], medium: Medium) -> Result<()> {
+    let mut made = Vec::new();
+    let written = write_and_rename(files, medium, &mut made);
+    if written.is_err() {
+        // Only what is empty is removed, the innermost first.
+        made.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
+    }
+    written
+}
+
+fn write_and_rename(files: &[Output], medium: Medium, made: &mut Vec<PathBuf>) -> Result<()> {
+    let cannot = |file: &Output| format!("cannot write {}", file.path.display());
+    // Those that are dropped before they get their names are removed.
+    let mut whole = Vec::new();
+    for file in files {
+        if let Some(temporary) = write_aside(file, medium, made).with_context(|| cannot(file))? {
+            whole.push((temporary, file));
+        }
+    }
+    for (temporary, file) in whole {
+        temporary.persist(real(&file.path)).with_context(|| cannot(file))?;
+    }
+    Ok(())
+}
+
+/// The file under a temporary name, complete; `None` where it is a device or a pipe, which has taken it already.
+fn write_aside(file: &Output, medium: Medium, made: &mut Vec<PathBuf>) -> Result<Option<NamedTempFile>> {
+    let path = real(&file.path);
+    if fs::metadata(&path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        File::options().write(true).open(&path)?.write_all(&file.bytes)?;
+        return Ok(None);
+    }
+    anyhow::ensure!(!path.is_dir(), "it is a folder");
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    make_folder(folder, made)?;
+    let mode = if file.executable { 0o777 } else { 0o666 };
+    let mut temporary =
+        Builder::new().prefix(".bulkhead-").permissions(Permissions::from_mode(mode)).tempfile_in(folder)?;
+    temporary.write_all(&file.bytes)?;
+    if medium == Medium::Removable {
+        temporary.as_file().sync_all()?;
+    }
+    Ok(Some(temporary))
+}
+
+/// Where a link leads: the file is replaced and not the link.
+fn real(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn make_folder(folder: &Path, made: &mut Vec<PathBuf>) -> Result<()> {
+    let missing: Vec<_> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+    for &folder in missing.iter().rev().filter(|folder| **folder != Path::new("")) {
+        fs::create_dir(folder)?;
+        made.push(folder.to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries =
+            fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+        let mut names: Vec<_> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn all_files_or_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        fs::write(root.join("old"), "old").expect("written");
+        fs::write(root.join("file"), "no folder").expect("written");
+        let good = Output::new(root.join("old"), "new");
+        let deep = Output::new(root.join("a/b/c"), "new");
+        let bad = Output::new(root.join("file/x"), "new");
+        let error =
+            write_all(&[good.clone(), deep.clone(), bad.clone()], Medium::Disk).expect_err("no place");
+        assert!(
+            format!("{error:#}").starts_with(&format!("cannot write {}: ", bad.path.display())),
+            "{error:#}"
+        );
+        assert_eq!(names(root), ["file", "old"]);
+        assert_eq!(fs::read(root.join("old")).expect("there"), b"old");
+        write_all(&[good, deep], Medium::Removable).expect("written");
+        assert_eq!(names(root), ["a", "file", "old"]);
+        assert_eq!(fs::read(root.join("old")).expect("there"), b"new");
+        assert_eq!(names(&root.join("a/b")), ["c"]);
+        write_atomically(&root.join("a"), b"").expect_err("a folder");
+    }
+
+    #[test]
+    fn a_full_device_is_an_error_and_a_link_stays() {
+        write_atomically(Path::new("/dev/full"), b"x").expect_err("it takes nothing");
+        let folder = tempfile::tempdir().expect("a folder");
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "old").expect("written");
+        std::os::unix::fs::symlink("file", &link).expect("a link");
+        write_atomically(&link, b"new").expect("written");
+        assert_eq!(fs::read(&file).expect("there"), b"new");
+        assert!(link.is_symlink());
+    }
+
+    #[test]
+    fn modes_are_the_users() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (plain, program) = (folder.path().join("plain"), folder.path().join("program"));
+        fs::write(folder.path().join("as-usual"), "").expect("written");
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        write_atomically(&plain, b"").expect("written");
+        write_all(&[Output { executable: true, ..Output::new(&program, "") }], Medium::Disk)
+            .expect("written");
+        assert_eq!(mode(&plain), mode(&folder.path().join("as-usual")));
+        assert_eq!(mode(&program) & 0o100, 0o100);
+    }
+}
