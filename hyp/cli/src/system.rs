@@ -168,12 +168,38 @@ pub fn gather(workspace: &Workspace, recipe: &Recipe, noise: Noise) -> Result<Pa
     Ok(Parts { tree, files })
 }
 
-/// Checks what was gathered against the recipe's machine, as the hypervisor will at boot.
+/// A checked manifest and the machine that it was checked against.
+#[derive(Clone, Copy, Debug)]
+pub struct Checked<'c> {
+    /// What each partition will own.
+    pub plan: &'c Plan<'c>,
+    /// The machine, with what the boot loader puts into its RAM.
+    pub platform: &'c Platform<'c>,
+    /// The machine's device tree.
+    pub board: &'c Tree<'c>,
+}
+
+/// Checks what was gathered against the recipe's machine, as the hypervisor will at boot. Returns a line for each partition and
+/// each risk.
 ///
 /// # Errors
 ///
-/// [`Refused`] with every fault; anything else where the check cannot be made.
+/// As [`checked`].
 pub fn check(recipe: &Recipe, parts: &Parts, hypervisor: &Hypervisor) -> Result<String> {
+    checked(recipe, parts, hypervisor, |checked| Ok(describe(checked.plan)))
+}
+
+/// Checks what was gathered against the recipe's machine, as the hypervisor will at boot, and passes on what was made of it.
+///
+/// # Errors
+///
+/// [`Refused`] with every fault; anything else where the check cannot be made, or what `with` says.
+pub fn checked<T>(
+    recipe: &Recipe,
+    parts: &Parts,
+    hypervisor: &Hypervisor,
+    with: impl FnOnce(Checked<'_>) -> Result<T>,
+) -> Result<T> {
     let (blob, whose) = match &recipe.tree {
         Some(path) => (read_file(path)?, path.display().to_string()),
         None => (recipe.board.tree()?, "QEMU's device tree".to_owned()),
@@ -198,7 +224,7 @@ pub fn check(recipe: &Recipe, parts: &Parts, hypervisor: &Hypervisor) -> Result<
     ]);
     let payload = |name: &str| parts.files.get(name).map(Vec::as_slice);
     match manifest::check(&tree, &mut platform, &board, &payload) {
-        Ok(plan) => Ok(describe(&plan)),
+        Ok(plan) => with(Checked { plan: &plan, platform: &platform, board: &board }),
         Err(findings) => {
             let mut faults: Vec<_> = findings.iter().map(ToString::to_string).collect();
             faults.extend(payload_names(&parts.tree).filter(|name| !parts.files.contains_key(name)).map(
