@@ -13,7 +13,7 @@ use bulkhead::setup::Need;
 use bulkhead::system::{self, Recipe, Refused};
 use bulkhead::testing::{self, Scope, Tally};
 use bulkhead::workspace::{HYPERVISOR, Noise, Workspace};
-use bulkhead::{bench, card, demo, say, session, setup, symbolize};
+use bulkhead::{bench, card, demo, import, say, session, setup, symbolize};
 use clap::{Args, Parser, Subcommand};
 
 /// Cuts one 64-bit Arm machine into partitions: builds, checks, runs and measures systems.
@@ -81,6 +81,11 @@ enum Command {
         /// Check against this device tree, taken from a real board, and not against QEMU's
         #[arg(long, value_name = "FILE")]
         dtb: Option<PathBuf>,
+    },
+    /// Make a manifest of what another hypervisor is configured with
+    Import {
+        #[command(subcommand)]
+        format: import::Format,
     },
     /// Build a system and start it in QEMU
     #[command(after_help = "Examples:\n  cargo bulkhead run partitions/systems/demo.dts\n  \
@@ -188,6 +193,7 @@ impl From<bool> for Outcome {
 }
 
 fn main() -> ExitCode {
+    say::expect_closed_outputs();
     match run(Cli::parse().command) {
         Ok(Outcome::Well) => ExitCode::SUCCESS,
         Ok(Outcome::Findings) => ExitCode::from(1),
@@ -203,6 +209,7 @@ fn run(command: Command) -> Result<Outcome> {
         Command::Demo { machine, batch, seconds } => run_demo(machine.board()?, batch, seconds),
         Command::Build { input, out, sd, dtb, force } => run_build(input, out, sd, dtb, force),
         Command::Check { input, dtb } => run_check(input, dtb),
+        Command::Import { format } => import::run(&format).map(Into::into),
         Command::Run { input, batch, timeout, qemu } => {
             let timeout = batch.then(|| Duration::from_secs(timeout));
             run_system(input, timeout, &qemu)

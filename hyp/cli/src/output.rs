@@ -48,6 +48,22 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     write_all(&[Output::new(path, bytes)], Medium::Disk)
 }
 
+/// As [`write_atomically`], but what is there already stays, unless `force`.
+///
+/// # Errors
+///
+/// As [`write_all`], or where there is such a file.
+pub fn write_new(path: &Path, bytes: &[u8], force: bool) -> Result<()> {
+    // What takes the bytes and keeps nothing loses nothing.
+    let keeps = fs::symlink_metadata(path).is_ok_and(|found| found.is_file() || found.is_symlink());
+    anyhow::ensure!(
+        force || !keeps,
+        "{} exists; name another file, or overwrite it with --force",
+        path.display()
+    );
+    write_atomically(path, bytes)
+}
+
 /// Writes files: all that can fail for want of space or rights is done before the first of them changes.
 ///
 /// # Errors

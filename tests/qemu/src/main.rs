@@ -11,6 +11,7 @@ mod placement;
 mod ports;
 mod refusals;
 mod rtos;
+mod xen;
 
 use std::process::ExitCode;
 
@@ -76,6 +77,7 @@ const TESTS: &[(&str, On, Test)] = &[
     ("card", On::Only(&[RPI4]), card::boots),
     // The board that has no SMMU and data about its devices.
     ("unprotected_dma", On::Only(&[RPI4]), dma::unprotected),
+    ("import_xen", On::All, xen::two_linux),
     // The terminal does not know what the machine is.
     ("demo_interactive", On::Only(&[QEMU_VIRT]), demo::interactive),
 ];
