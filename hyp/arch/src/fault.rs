@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use aarch64_cpu::registers::{ELR_EL2, ESR_EL2, FAR_EL2, Readable, SPSR_EL2};
 
 use bulkhead_policy::addr::PAGE_SIZE;
+use bulkhead_policy::plan::MAX_CPUS;
 
 use crate::boot::STACK;
 use crate::gic;
@@ -14,7 +15,7 @@ static HALTED: AtomicBool = AtomicBool::new(false);
 /// Has every CPU stop at its next interrupt: none may go on under a hypervisor that has failed.
 pub fn halt_others() {
     if !HALTED.swap(true, Ordering::SeqCst) {
-        gic::kick_all();
+        gic::kick_others(MAX_CPUS, MAX_CPUS);
     }
 }
 

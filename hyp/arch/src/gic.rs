@@ -9,6 +9,7 @@ mod v3;
 
 use bulkhead_policy::irq::{IntId, Trigger};
 use bulkhead_policy::machine::{Machine, Maintenance};
+use bulkhead_policy::plan::MAX_CPUS;
 use bulkhead_policy::vgic::Model;
 use bulkhead_policy::vgic::list_register::ListRegister;
 pub use v2::find_interface;
@@ -189,10 +190,11 @@ pub fn kick(cpu: usize) {
     }
 }
 
-/// Kicks every CPU, for the last time.
-pub fn kick_all() {
+/// Kicks CPUs 0 to `cpus` but number `own`, as far as they are known.
+#[inline(never)]
+pub fn kick_others(own: usize, cpus: usize) {
     if DISTRIBUTOR.get().is_some() {
-        (0..bulkhead_policy::plan::MAX_CPUS).for_each(kick);
+        (0..cpus.min(MAX_CPUS)).filter(|&cpu| cpu != own).for_each(kick);
     }
 }
 

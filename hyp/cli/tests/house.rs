@@ -7,7 +7,7 @@ use bulkhead::workspace::Workspace;
 use cargo_metadata::{Dependency, DependencyKind, Metadata, MetadataCommand};
 
 /// What each package may depend on within the workspace: downwards only. A new package needs a row.
-const LAYERS: [(&str, &[&str]); 20] = [
+const LAYERS: [(&str, &[&str]); 21] = [
     ("bulkhead-abi", &[]),
     ("bulkhead-policy", &["bulkhead-abi", "bulkhead-board"]),
     ("bulkhead-arch", &["bulkhead-abi", "bulkhead-policy"]),
@@ -26,6 +26,7 @@ const LAYERS: [(&str, &[&str]); 20] = [
     ("bulkhead-hostile", &["bulkhead-abi", "bulkhead-rt"]),
     ("bulkhead-storm", &["bulkhead-rt"]),
     ("bulkhead-sub-page", &["bulkhead-rt"]),
+    ("bulkhead-tenant", &["bulkhead-rt"]),
     ("bulkhead-freertos", &[]),
     ("bulkhead-hil", &[]),
     ("bulkhead", &["bulkhead-boards", "bulkhead-hil", "bulkhead-policy", "bulkhead-rpi4"]),

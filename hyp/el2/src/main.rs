@@ -131,6 +131,7 @@ extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
         console::start_input(system);
     }
     ALL_ARRIVED.store(true, Ordering::Release);
+    gic::kick_others(cpu, platform.cpus.len());
     run::off_if_last(system);
     run::run(system, cpu)
 }
@@ -144,7 +145,7 @@ extern "C" fn secondary_main(cpu: usize) -> ! {
             gic::init_cpu(cpu, system.platform.maintenance);
             boot::arrive(cpu);
             while !ALL_ARRIVED.load(Ordering::Acquire) {
-                core::hint::spin_loop();
+                run::wait(system, None);
             }
             run::run(system, cpu)
         }
@@ -291,7 +292,8 @@ fn start_secondaries(system: &System, boot_cpu: usize) {
                     }
                     deadline = boot::in_a_second();
                 }
-                Step::Wait if boot::has_arrived(number, deadline) => {}
+                // The next one has a second from here on: an emulator of many CPUs may be slow.
+                Step::Wait if boot::has_arrived(number, deadline) => deadline = boot::in_a_second(),
                 Step::Wait => {
                     println!("partition {}: not started: CPU {number} does not start", partition.plan.name);
                     partition.lifecycle.lock().refused();

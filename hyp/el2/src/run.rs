@@ -103,7 +103,8 @@ pub fn power_off(platform: Option<&Platform<'_>>) -> ! {
 }
 
 /// Waits for an interrupt and serves what is pending.
-fn wait(system: &System, role: Option<(&Partition, usize)>) {
+#[inline(never)]
+pub fn wait(system: &System, role: Option<(&Partition, usize)>) {
     barrier::wait_for_interrupt();
     loop {
         let acknowledged = gic::acknowledge();

@@ -1,5 +1,7 @@
 //! Bare guests that check their own machine and attack the others'.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, ensure};
 use bulkhead::board::{Board, RPI4};
 use bulkhead_hil::Source;
@@ -19,6 +21,28 @@ pub fn pair(lab: &Lab) -> Result<()> {
         ensure!(off, "the hypervisor did not say that {name} is off");
     }
     Ok(())
+}
+
+/// Each CPU of a larger machine is a partition.
+pub fn sixteen(lab: &Lab) -> Result<()> {
+    tenants(lab, Board { cpus: 16, ..lab.board }, 16, lab.test_manifest("sixteen.dts"))
+}
+
+/// As many partitions and CPUs as there may be.
+pub fn thirty_two(lab: &Lab) -> Result<()> {
+    let manifest = lab.workspace.root().join("tests/manifests/scale/thirty-two.dts");
+    tenants(lab, Board { cpus: 64, memory: 4096, ..lab.board }, 32, manifest)
+}
+
+/// All of `count` equal guests pass, each as the one that its partition is.
+fn tenants(lab: &Lab, board: Board, count: usize, manifest: PathBuf) -> Result<()> {
+    let mut target = lab.start_on(board, manifest)?;
+    for number in 0..count {
+        let tenant = target.partition(&format!("tenant-{number}"), SOON)?;
+        target.expect(tenant, &format!("^tenant {number}\n"), SOON)?;
+        expect_verdict(&mut target, tenant)?;
+    }
+    expect_power_off(&mut target)
 }
 
 /// The same guest on the bare machine: it asks for nothing but what the machine does.

@@ -40,6 +40,9 @@ enum On {
 const TESTS: &[(&str, On, Test)] = &[
     ("placement", On::All, placement::as_predicted),
     ("pair", On::All, guests::pair),
+    // A GICv2 has eight CPUs at the most.
+    ("sixteen", On::Only(&[QEMU_VIRT]), guests::sixteen),
+    ("thirty_two", On::Only(&[QEMU_VIRT]), guests::thirty_two),
     // The real board starts guests at EL2 and without PSCI, which is not what they are built for.
     (
         "conformance_without_bulkhead",
