@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod board;
+pub mod bundle;
 pub mod card;
 pub mod demo;
 pub mod diagnostic;

@@ -13,15 +13,15 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead_boards::BOARDS;
-use bulkhead_policy::manifest::{self, BUNDLE_ENTRY};
+use bulkhead_policy::manifest;
 use bulkhead_policy::plan::Plan;
 use bulkhead_policy::platform::{Platform, Reservation};
 use bulkhead_policy::tree::Tree;
-use sha2::{Digest, Sha256};
 
 use crate::board::Board;
+use crate::bundle::{self, Payload};
 use crate::elf::{Executable, Sizes};
-use crate::initramfs::{self, Cpio};
+use crate::initramfs;
 use crate::linux::{self, LinuxParts};
 use crate::output::{self, Medium, Output};
 use crate::say;
@@ -87,7 +87,7 @@ impl std::error::Error for Refused {}
 #[derive(Clone, Debug)]
 pub struct Parts {
     tree: Vec<u8>,
-    files: BTreeMap<String, Vec<u8>>,
+    files: BTreeMap<String, Payload>,
 }
 
 /// The hypervisor.
@@ -222,7 +222,7 @@ pub fn checked<T>(
         Reservation { region: occupied.bundle, holder: "the bundle" },
         Reservation { region: occupied.tree, holder: "the firmware's tree" },
     ]);
-    let payload = |name: &str| parts.files.get(name).map(Vec::as_slice);
+    let payload = |name: &str| parts.files.get(name).map(|payload| &*payload.bytes);
     match manifest::check(&tree, &mut platform, &board, &payload) {
         Ok(plan) => with(Checked { plan: &plan, platform: &platform, board: &board }),
         Err(findings) => {
@@ -263,7 +263,7 @@ pub fn write(recipe: &Recipe, parts: &Parts, hypervisor: &Hypervisor, folder: &P
     output::write_all(&files, Medium::Disk)?;
     Ok(System {
         executable: hypervisor.executable.clone(),
-        sha256: sha256(&hypervisor.image),
+        sha256: bundle::sha256(&hypervisor.image),
         image,
         sizes: hypervisor.sizes,
         bundle,
@@ -274,12 +274,7 @@ pub fn write(recipe: &Recipe, parts: &Parts, hypervisor: &Hypervisor, folder: &P
 
 impl Parts {
     fn bundle(&self) -> Result<Vec<u8>> {
-        let mut archive = Cpio::new();
-        archive.file(BUNDLE_ENTRY, 0o644, &self.tree)?;
-        for (name, content) in &self.files {
-            archive.file(name, 0o644, content)?;
-        }
-        Ok(archive.finish())
+        bundle::build(&self.tree, &self.files)
     }
 }
 
@@ -368,15 +363,19 @@ struct Pantry<'a> {
 
 impl Pantry<'_> {
     /// The content of a payload; `None` where there is none of this name.
-    fn find(&self, name: &str) -> Result<Option<Vec<u8>>> {
+    fn find(&self, name: &str) -> Result<Option<Payload>> {
         let beside = self.recipe.manifest.parent().unwrap_or(Path::new("."));
         let folders = std::iter::once(beside).chain(self.recipe.payloads.iter().map(PathBuf::as_path));
         if let Some(path) = folders.map(|folder| folder.join(name)).find(|path| path.is_file()) {
-            return read_file(&path).map(Some);
+            return Ok(Some(Payload::new(read_file(&path)?)));
         }
         match name {
-            KERNEL => read_file(&self.linux()?.kernel).map(Some),
-            INITRAMFS => initramfs::build(&read_file(&self.linux()?.busybox)?).map(Some),
+            KERNEL => Ok(Some(Payload::new(read_file(&self.linux()?.kernel)?))),
+            INITRAMFS => {
+                let linux = self.linux()?;
+                let bytes = initramfs::build(&read_file(&linux.busybox)?)?;
+                Ok(Some(Payload { bytes, version: Some(format!("busybox {}", linux.busybox_version)) }))
+            }
             _ => self.guest(name),
         }
     }
@@ -394,19 +393,17 @@ impl Pantry<'_> {
     }
 
     /// A guest of the workspace: its ELF file under the binary's name, a flat image with `.bin` behind it.
-    fn guest(&self, name: &str) -> Result<Option<Vec<u8>>> {
+    fn guest(&self, name: &str) -> Result<Option<Payload>> {
         let (binary, flat) = match name.strip_suffix(".bin") {
             Some(binary) => (binary, true),
             None => (name.strip_suffix(".elf").unwrap_or(name), false),
         };
         let Some(guest) = self.workspace.guest(binary, self.recipe.board.label) else { return Ok(None) };
         let path = self.workspace.build(guest, self.noise)?;
-        if flat { Executable::read(&path)?.flatten().map(Some) } else { read_file(&path).map(Some) }
+        let bytes = if flat { Executable::read(&path)?.flatten()? } else { read_file(&path)? };
+        let version = self.workspace.version(guest).map(|version| format!("{guest} {version}"));
+        Ok(Some(Payload { bytes, version }))
     }
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Where downloads are kept: they outlive `cargo clean`.

@@ -103,6 +103,14 @@ impl Workspace {
         names.iter().find_map(|name| self.guests().find(|guest| guest == name))
     }
 
+    /// The version of the package that has this binary.
+    #[must_use]
+    pub fn version(&self, binary: &str) -> Option<String> {
+        let package = self.bare_binaries.get(binary)?;
+        let packages = self.metadata.workspace_packages();
+        Some(packages.iter().find(|found| *found.name == *package)?.version.to_string())
+    }
+
     /// A cargo command that runs in the workspace.
     #[must_use]
     pub fn cargo(&self) -> Command {

@@ -31,7 +31,7 @@ const LAYERS: [(&str, &[&str]); 21] = [
     ("bulkhead-hil", &[]),
     ("bulkhead", &["bulkhead-boards", "bulkhead-hil", "bulkhead-policy", "bulkhead-rpi4"]),
     ("bulkhead-properties", &["bulkhead-policy"]),
-    ("bulkhead-qemu-tests", &["bulkhead", "bulkhead-hil", "bulkhead-rpi4"]),
+    ("bulkhead-qemu-tests", &["bulkhead", "bulkhead-hil", "bulkhead-policy", "bulkhead-rpi4"]),
 ];
 
 /// Crates whose safe functions touch hardware, and who alone may depend on them.

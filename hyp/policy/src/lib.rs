@@ -26,6 +26,7 @@ pub mod console;
 pub mod dispatch;
 pub mod guest_dtb;
 pub mod image;
+pub mod inventory;
 pub mod irq;
 pub mod lifecycle;
 pub mod machine;
