@@ -88,6 +88,14 @@ impl Choice {
         // Of the machines that suit, the list begins with the usual one.
         Ok(chosen(Some(self.board), self.gic)?[0])
     }
+
+    /// The options as somebody types them.
+    #[must_use]
+    pub fn arguments(self) -> String {
+        let board = clap::ValueEnum::to_possible_value(&self.board);
+        let board = board.map_or_else(String::new, |board| format!("--board {}", board.get_name()));
+        self.gic.map_or(board.clone(), |gic| format!("{board} --gic {gic}"))
+    }
 }
 
 /// The machines that suit these options, all where there are none.

@@ -12,6 +12,7 @@ pub mod import;
 pub mod initramfs;
 pub mod input;
 pub mod linux;
+pub mod new;
 pub mod output;
 pub mod say;
 pub mod screen;

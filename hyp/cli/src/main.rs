@@ -9,11 +9,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bulkhead::board::{self, Board, BoardName, Choice, Origin, RPI4};
 use bulkhead::elf::TEXT_LIMIT;
+use bulkhead::new::New;
 use bulkhead::setup::Need;
 use bulkhead::system::{self, Recipe, Refused};
 use bulkhead::testing::{self, Scope, Tally};
 use bulkhead::workspace::{HYPERVISOR, Noise, Workspace};
-use bulkhead::{bench, card, demo, import, say, session, setup, symbolize};
+use bulkhead::{bench, card, demo, import, new, say, session, setup, symbolize};
 use clap::{Args, Parser, Subcommand};
 
 /// Cuts one 64-bit Arm machine into partitions: builds, checks, runs and measures systems.
@@ -82,6 +83,11 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         dtb: Option<PathBuf>,
     },
+    /// Write a first manifest for a board, with comments
+    #[command(after_help = "Examples:\n  cargo bulkhead new --out mine.dts\n  \
+        cargo bulkhead new --board rpi4 --out mine.dts\n  cargo bulkhead new --dtb fdt --out mine.dts\n\n\
+        What it says is accepted for that board as it stands: check it, run it, then change it.")]
+    New(New),
     /// Make a manifest of what another hypervisor is configured with
     Import {
         #[command(subcommand)]
@@ -210,6 +216,7 @@ fn run(command: Command) -> Result<Outcome> {
         Command::Build { input, out, sd, dtb, force } => run_build(input, out, sd, dtb, force),
         Command::Check { input, dtb } => run_check(input, dtb),
         Command::Import { format } => import::run(&format).map(Into::into),
+        Command::New(options) => new::run(&options).map(|()| Outcome::Well),
         Command::Run { input, batch, timeout, qemu } => {
             let timeout = batch.then(|| Duration::from_secs(timeout));
             run_system(input, timeout, &qemu)
