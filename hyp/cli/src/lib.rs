@@ -6,6 +6,7 @@ pub mod bundle;
 pub mod card;
 pub mod demo;
 pub mod diagnostic;
+pub mod doctor;
 pub mod dts;
 pub mod elf;
 pub mod import;

@@ -96,7 +96,8 @@ pub fn refresh(cache: &Path, progress: &mut dyn FnMut(&str)) -> Result<LinuxPart
 }
 
 /// The parts of the last complete download, if all of them are still there.
-fn cached(cache: &Path) -> Option<LinuxParts> {
+#[must_use]
+pub fn cached(cache: &Path) -> Option<LinuxParts> {
     let current = fs::read_to_string(cache.join(CURRENT)).ok()?;
     let [kernel, kernel_version, busybox, busybox_version] = current.lines().collect::<Vec<_>>()[..] else {
         return None;

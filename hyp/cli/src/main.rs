@@ -14,7 +14,7 @@ use bulkhead::setup::Need;
 use bulkhead::system::{self, Recipe, Refused};
 use bulkhead::testing::{self, Scope, Tally};
 use bulkhead::workspace::{HYPERVISOR, Noise, Workspace};
-use bulkhead::{bench, card, demo, import, new, say, session, setup, symbolize};
+use bulkhead::{bench, card, demo, doctor, import, new, say, session, setup, symbolize};
 use clap::{Args, Parser, Subcommand};
 
 /// Cuts one 64-bit Arm machine into partitions: builds, checks, runs and measures systems.
@@ -83,6 +83,9 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         dtb: Option<PathBuf>,
     },
+    /// Say what this host lacks and how to get it
+    #[command(after_help = "It installs nothing. Exit codes: 0 nothing is lacking, 1 something is.")]
+    Doctor,
     /// Write a first manifest for a board, with comments
     #[command(after_help = "Examples:\n  cargo bulkhead new --out mine.dts\n  \
         cargo bulkhead new --board rpi4 --out mine.dts\n  cargo bulkhead new --dtb fdt --out mine.dts\n\n\
@@ -217,6 +220,7 @@ fn run(command: Command) -> Result<Outcome> {
         Command::Check { input, dtb } => run_check(input, dtb),
         Command::Import { format } => import::run(&format).map(Into::into),
         Command::New(options) => new::run(&options).map(|()| Outcome::Well),
+        Command::Doctor => doctor::run().map(Into::into),
         Command::Run { input, batch, timeout, qemu } => {
             let timeout = batch.then(|| Duration::from_secs(timeout));
             run_system(input, timeout, &qemu)

@@ -46,26 +46,68 @@ impl Need {
     /// All that checking the source takes.
     pub const SOURCE: [Self; 3] = [Self::Target, Self::Clippy, Self::Rustfmt];
 
+    /// All of them.
+    pub const EVERY: [Self; 7] =
+        [Self::Target, Self::Clippy, Self::Rustfmt, Self::Qemu, Self::CrossCompiler, Self::Dtc, Self::Apt];
+
     /// All that building and starting any system takes.
     pub const ALL: [Self; 5] = [Self::Target, Self::Qemu, Self::CrossCompiler, Self::Dtc, Self::Apt];
 
     /// What is wrong; `None` where it is there.
     fn lack(self) -> Option<String> {
-        let program = |name: &str| (!runs(name, "--version")).then(|| format!("{name} is missing"));
+        self.find().err()
+    }
+
+    /// What there is.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn find(self) -> Result<String, String> {
+        let program = |name: &str| version(name).ok_or_else(|| format!("{name} is missing"));
         match self {
-            Self::Target => (!has_target()).then(|| format!("Rust's target {TARGET} is missing")),
+            Self::Target if has_target() => Ok(TARGET.to_owned()),
+            Self::Target => Err(format!("Rust's target {TARGET} is missing")),
             Self::Clippy => program("cargo-clippy"),
             Self::Rustfmt => program("cargo-fmt"),
             Self::Qemu => match qemu_version() {
-                None => Some(format!("{QEMU} is missing")),
+                None => Err(format!("{QEMU} is missing")),
                 Some((major, text)) if major < QEMU_MAJOR => {
-                    Some(format!("{QEMU} {text} is older than {QEMU_MAJOR}"))
+                    Err(format!("{QEMU} {text} is older than {QEMU_MAJOR}"))
                 }
-                Some(_) => None,
+                Some((_, text)) => Ok(format!("{QEMU} {text}")),
             },
             Self::CrossCompiler => program("aarch64-linux-gnu-gcc"),
             Self::Dtc => program("dtc"),
-            Self::Apt => program("apt-get").or_else(|| program("dpkg-deb")),
+            Self::Apt => program("dpkg-deb").and_then(|_| program("apt-get")),
+        }
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub const fn purpose(self) -> &'static str {
+        match self {
+            Self::Target => "builds the hypervisor and the bare guests",
+            Self::Clippy | Self::Rustfmt => "checks the source in the tests",
+            Self::Qemu => "makes device trees and starts systems",
+            Self::CrossCompiler => "builds FreeRTOS",
+            Self::Dtc => "compiles manifests",
+            Self::Apt => "fetches Debian's kernel and busybox",
+        }
+    }
+
+    /// What somebody does who lacks it.
+    #[must_use]
+    pub fn mend(self) -> String {
+        match self {
+            Self::Target => format!("rustup target add {TARGET}"),
+            Self::Clippy => "rustup component add clippy".to_owned(),
+            Self::Rustfmt => "rustup component add rustfmt".to_owned(),
+            Self::Apt => "use Debian 12 or 13".to_owned(),
+            Self::Qemu | Self::CrossCompiler | Self::Dtc => match Installation::new(&[self]) {
+                Ok(installation) => installation.to_string(),
+                Err(error) => error.to_string(),
+            },
         }
     }
 
@@ -118,32 +160,42 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
     Ok(())
 }
 
+/// How Miri is installed, by rustup.
+const MIRI: [&str; 9] = [
+    "toolchain",
+    "install",
+    NIGHTLY,
+    "--profile",
+    "minimal",
+    "--component",
+    "miri",
+    "--component",
+    "rust-src",
+];
+
+/// What `rustup run nightly cargo miri` is; `None` where it does not run.
+#[must_use]
+pub fn miri() -> Option<String> {
+    first_line(Command::new("rustup").args(["run", NIGHTLY, "cargo", "miri", "--version"]))
+}
+
+/// What somebody does who lacks Miri.
+#[must_use]
+pub fn miri_mend() -> String {
+    format!("rustup {}", MIRI.join(" "))
+}
+
 /// Makes sure that Miri can be run with `rustup run nightly cargo miri`.
 ///
 /// # Errors
 ///
 /// Where it is missing and rustup cannot install it.
 pub fn ensure_miri() -> Result<&'static str> {
-    let works = || {
-        let mut miri = Command::new("rustup");
-        miri.args(["run", NIGHTLY, "cargo", "miri", "--version"]);
-        succeeds(&mut miri)
-    };
-    if !works() {
+    if miri().is_none() {
         say::note("Miri is missing");
-        rustup(&[
-            "toolchain",
-            "install",
-            NIGHTLY,
-            "--profile",
-            "minimal",
-            "--component",
-            "miri",
-            "--component",
-            "rust-src",
-        ])?;
+        rustup(&MIRI)?;
     }
-    ensure!(works(), "Miri does not run; run: rustup +nightly component add miri rust-src");
+    ensure!(miri().is_some(), "Miri does not run; run: rustup +nightly component add miri rust-src");
     Ok(NIGHTLY)
 }
 
@@ -156,13 +208,17 @@ fn rustup(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn succeeds(command: &mut Command) -> bool {
-    let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    silent.status().is_ok_and(|status| status.success())
+/// The first line that a program prints, if it succeeds.
+fn first_line(command: &mut Command) -> Option<String> {
+    let output = command.stdin(Stdio::null()).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned())
 }
 
-fn runs(program: &str, argument: &str) -> bool {
-    succeeds(Command::new(program).arg(argument))
+/// What a program says that it is.
+#[must_use]
+pub fn version(program: &str) -> Option<String> {
+    let line = first_line(Command::new(program).arg("--version"))?;
+    Some(line.strip_prefix("Version: ").unwrap_or(&line).to_owned())
 }
 
 fn has_target() -> bool {
@@ -214,7 +270,7 @@ struct Installation {
 impl Installation {
     fn new(needs: &[Need]) -> Result<Self> {
         ensure!(
-            runs("apt-get", "--version"),
+            version("apt-get").is_some(),
             "this is no Debian; install QEMU {QEMU_MAJOR} or later for aarch64, aarch64-linux-gnu-gcc and dtc by hand"
         );
         let codename = codename().unwrap_or_default();
