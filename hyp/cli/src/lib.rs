@@ -4,6 +4,7 @@ pub mod bench;
 pub mod board;
 pub mod bundle;
 pub mod card;
+pub mod completions;
 pub mod demo;
 pub mod diagnostic;
 pub mod doctor;

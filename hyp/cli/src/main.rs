@@ -14,8 +14,8 @@ use bulkhead::setup::Need;
 use bulkhead::system::{self, Recipe, Refused};
 use bulkhead::testing::{self, Scope, Tally};
 use bulkhead::workspace::{HYPERVISOR, Noise, Workspace};
-use bulkhead::{bench, card, demo, doctor, import, new, say, session, setup, symbolize};
-use clap::{Args, Parser, Subcommand};
+use bulkhead::{bench, card, completions, demo, doctor, import, new, say, session, setup, symbolize};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// Cuts one 64-bit Arm machine into partitions: builds, checks, runs and measures systems.
 #[derive(Parser)]
@@ -82,6 +82,17 @@ enum Command {
         /// Check against this device tree, taken from a real board, and not against QEMU's
         #[arg(long, value_name = "FILE")]
         dtb: Option<PathBuf>,
+    },
+    /// Print a script that completes `cargo bulkhead` in a shell
+    #[command(
+        after_help = "Examples:\n  cargo bulkhead completions bash > ~/.bulkhead.bash    # and in ~/.bashrc: . ~/.bulkhead.bash\n  \
+        cargo bulkhead completions zsh > ~/.bulkhead.zsh      # and in ~/.zshrc, after compinit: . ~/.bulkhead.zsh\n  \
+        cargo bulkhead completions fish > ~/.config/fish/conf.d/bulkhead.fish"
+    )]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: completions::For,
     },
     /// Say what this host lacks and how to get it
     #[command(after_help = "It installs nothing. Exit codes: 0 nothing is lacking, 1 something is.")]
@@ -221,6 +232,9 @@ fn run(command: Command) -> Result<Outcome> {
         Command::Import { format } => import::run(&format).map(Into::into),
         Command::New(options) => new::run(&options).map(|()| Outcome::Well),
         Command::Doctor => doctor::run().map(Into::into),
+        Command::Completions { shell } => {
+            say::print(&completions::script(shell, Cli::command())).map(|()| Outcome::Well)
+        }
         Command::Run { input, batch, timeout, qemu } => {
             let timeout = batch.then(|| Duration::from_secs(timeout));
             run_system(input, timeout, &qemu)
