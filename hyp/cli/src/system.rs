@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bulkhead_boards::BOARDS;
 use bulkhead_policy::manifest;
 use bulkhead_policy::plan::Plan;
-use bulkhead_policy::platform::{Platform, Reservation};
+use bulkhead_policy::platform::{BUNDLE as THE_BUNDLE, HYPERVISOR as THE_HYPERVISOR, Platform, Reservation};
 use bulkhead_policy::tree::Tree;
 
 use crate::board::Board;
@@ -218,8 +218,8 @@ pub fn checked<T>(
         .occupied(hypervisor.sizes.claimed, bundle_size, blob.len() as u64)
         .context("the bundle does not fit into the machine's memory; give the machine more")?;
     platform.reserved.extend([
-        Reservation { region: occupied.hypervisor, holder: "the hypervisor" },
-        Reservation { region: occupied.bundle, holder: "the bundle" },
+        Reservation { region: occupied.hypervisor, holder: THE_HYPERVISOR },
+        Reservation { region: occupied.bundle, holder: THE_BUNDLE },
         Reservation { region: occupied.tree, holder: "the firmware's tree" },
     ]);
     let payload = |name: &str| parts.files.get(name).map(|payload| &*payload.bytes);

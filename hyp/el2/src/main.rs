@@ -26,7 +26,7 @@ use bulkhead_policy::addr::{Pa, Region};
 use bulkhead_policy::bundle::Bundle;
 use bulkhead_policy::manifest;
 use bulkhead_policy::plan::{MAX_CPUS, Plan};
-use bulkhead_policy::platform::{Gic, Platform, Reservation, Uart, UartModel};
+use bulkhead_policy::platform::{BUNDLE, Gic, HYPERVISOR, Platform, Reservation, Uart, UartModel};
 use bulkhead_policy::tree::Tree;
 
 /// Every CPU that comes has come, and partitions may start.
@@ -85,7 +85,7 @@ extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
     let tree_region = Region::new(Pa::new(tree), firmware.len() as u64);
     let initrd = initrd(board);
     for (region, holder) in
-        [(hypervisor, "the hypervisor"), (tree_region, "the firmware's tree"), (initrd, "the bundle")]
+        [(hypervisor, HYPERVISOR), (tree_region, "the firmware's tree"), (initrd, BUNDLE)]
     {
         if let Some(region) = region {
             platform.reserved.push(Reservation { region, holder });

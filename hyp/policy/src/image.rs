@@ -4,9 +4,9 @@
 //! executables, and raw binaries, for which the manifest says all that there is to know.
 
 use alloc::vec::Vec;
-use core::fmt;
 
-use crate::addr::{Address, Ipa, Region};
+use crate::addr::{Address, BLOCK_2M, Ipa, Region};
+use crate::manifest::Rule;
 
 /// A program as its file describes it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,18 +48,6 @@ pub struct ElfSegment {
     pub memory: Region<Ipa>,
 }
 
-/// Why an image with a known header cannot be used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ImageError(&'static str);
-
-impl fmt::Display for ImageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl core::error::Error for ImageError {}
-
 /// The most segments of an ELF executable.
 const MAX_SEGMENTS: usize = 16;
 
@@ -83,11 +71,11 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// Returns what is wrong where the payload has the header of an Image or an ELF file but is not one that
+    /// Returns the rule that is broken where the payload has the header of an Image or an ELF file but is not one that
     /// can run here.
-    pub fn parse(bytes: &[u8]) -> Result<Self, ImageError> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Rule> {
         if bytes.is_empty() {
-            return Err(ImageError("it is empty"));
+            return Err(Rule::PayloadEmpty);
         }
         if bytes.starts_with(b"\x7fELF") {
             return elf(bytes).map(Self::Elf);
@@ -99,16 +87,14 @@ impl Image {
     }
 }
 
-fn arm64(bytes: &[u8]) -> Result<Arm64Header, ImageError> {
-    let cut = ImageError("its Image header is cut off");
-    let text_offset = u64_at(bytes, 8).ok_or(cut)?;
-    let image_size = u64_at(bytes, 16).ok_or(cut)?;
-    let flags = u64_at(bytes, 24).ok_or(cut)?;
+fn arm64(bytes: &[u8]) -> Result<Arm64Header, Rule> {
+    // The magic number stands behind all of them.
+    let [text_offset, image_size, flags] = [8, 16, 24].map(|offset| u64_at(bytes, offset).unwrap_or(0));
     if flags & 1 != 0 {
-        return Err(ImageError("it is a big-endian Image"));
+        return Err(Rule::ImageBigEndian);
     }
-    if text_offset >= crate::addr::BLOCK_2M {
-        return Err(ImageError("its text_offset is not below 2 MiB"));
+    if text_offset >= BLOCK_2M {
+        return Err(Rule::ImageTextOffset);
     }
     // Kernels before 3.17 leave image_size 0; for them text_offset is 0x80000 whatever the field says.
     let text_offset = if image_size == 0 { 0x8_0000 } else { text_offset };
@@ -117,27 +103,27 @@ fn arm64(bytes: &[u8]) -> Result<Arm64Header, ImageError> {
 
 /// Reads the headers (System V ABI, "Object Files"; ELF for the Arm 64-bit Architecture, AAELF64).
 #[inline(never)]
-fn elf(bytes: &[u8]) -> Result<Elf, ImageError> {
-    let cut = ImageError("its ELF header is cut off");
+fn elf(bytes: &[u8]) -> Result<Elf, Rule> {
+    let cut = Rule::ElfCut;
     // EI_CLASS ELFCLASS64, EI_DATA ELFDATA2LSB.
     if bytes.get(4..6) != Some(&[2, 1]) {
-        return Err(ImageError("it is not a 64-bit little-endian ELF file"));
+        return Err(Rule::ElfClass);
     }
     // ET_EXEC or ET_DYN (a static position-independent executable), EM_AARCH64.
     if !matches!(u16_at(bytes, 16), Some(2 | 3)) || u16_at(bytes, 18) != Some(183) {
-        return Err(ImageError("it is not an AArch64 ELF executable"));
+        return Err(Rule::ElfMachine);
     }
     let entry = u64_at(bytes, 24).ok_or(cut)?;
     let table = u64_at(bytes, 32).ok_or(cut)?;
     let entry_size = u16_at(bytes, 54).ok_or(cut)?;
     let count = u16_at(bytes, 56).ok_or(cut)?;
     if entry_size < 56 {
-        return Err(ImageError("its ELF program headers are too short"));
+        return Err(Rule::ElfCut);
     }
     // Both have 16 bits.
     let (entry_size, size) = (entry_size as usize, entry_size.wrapping_mul(count) as usize);
     let table = usize::try_from(table).ok().and_then(|start| bytes.get(start..start.checked_add(size)?));
-    let table = table.ok_or(ImageError("its ELF program headers lie outside the file"))?;
+    let table = table.ok_or(cut)?;
 
     let mut segments = Vec::new();
     let mut start = None;
@@ -151,28 +137,28 @@ fn elf(bytes: &[u8]) -> Result<Elf, ImageError> {
         }
         if offset.checked_add(file_size).is_none_or(|end| end > bytes.len() as u64) || file_size > memory_size
         {
-            return Err(ImageError("an ELF segment lies outside the file"));
+            return Err(Rule::ElfSegmentOutside);
         }
         let memory = Region::new(Ipa::new(physical), memory_size);
-        let memory = memory.ok_or(ImageError("an ELF segment runs past the end of the address space"))?;
+        let memory = memory.ok_or(Rule::ElfSegmentBeyond)?;
         if segments.iter().any(|other: &ElfSegment| other.memory.overlaps(memory)) {
-            return Err(ImageError("two of its ELF segments overlap"));
+            return Err(Rule::ElfSegmentsOverlap);
         }
         // The entry is a virtual address; the CPU starts with the MMU off.
         if let Some(offset) = entry.checked_sub(address).filter(|&offset| offset < memory_size) {
             start = start.or(memory.start().checked_add(offset));
         }
         if segments.len() >= MAX_SEGMENTS {
-            return Err(ImageError("it has too many ELF segments"));
+            return Err(Rule::ElfTooManySegments);
         }
         segments.push(ElfSegment { offset, file_size, memory });
     }
     if segments.is_empty() {
-        return Err(ImageError("its ELF file has nothing to load"));
+        return Err(Rule::ElfNothing);
     }
     // Some linker scripts give the entry as a physical address already.
     let physical = Some(Ipa::new(entry)).filter(|&entry| segments.iter().any(|s| s.memory.contains(entry)));
-    let entry = start.or(physical).ok_or(ImageError("its ELF entry lies in none of its segments"))?;
+    let entry = start.or(physical).ok_or(Rule::ElfEntry)?;
     Ok(Elf { entry, segments })
 }
 
@@ -232,21 +218,18 @@ pub(crate) mod tests {
         let fault = |change: fn(&mut Vec<u8>)| {
             let mut file = elf();
             change(&mut file);
-            Image::parse(&file).expect_err("a fault").0
+            Image::parse(&file).expect_err("a fault")
         };
-        assert_eq!(fault(|f| f[4] = 1), "it is not a 64-bit little-endian ELF file");
-        assert_eq!(fault(|f| f[18] = 62), "it is not an AArch64 ELF executable");
-        assert_eq!(fault(|f| f.truncate(40)), "its ELF header is cut off");
-        assert_eq!(fault(|f| f.truncate(0x1080)), "an ELF segment lies outside the file");
-        assert_eq!(fault(|f| f[32..40].fill(0xff)), "its ELF program headers lie outside the file");
-        assert_eq!(fault(|f| f[54] = 8), "its ELF program headers are too short");
-        assert_eq!(fault(|f| f[56] = 1), "its ELF file has nothing to load");
-        assert_eq!(fault(|f| f[31] = 0), "its ELF entry lies in none of its segments");
-        assert_eq!(fault(|f| f[64 + 56 * 2 + 26] = 8), "two of its ELF segments overlap");
-        assert_eq!(
-            fault(|f| f[64 + 56 + 24..64 + 56 + 32].fill(0xff)),
-            "an ELF segment runs past the end of the address space"
-        );
+        assert_eq!(fault(|f| f[4] = 1), Rule::ElfClass);
+        assert_eq!(fault(|f| f[18] = 62), Rule::ElfMachine);
+        assert_eq!(fault(|f| f.truncate(40)), Rule::ElfCut);
+        assert_eq!(fault(|f| f.truncate(0x1080)), Rule::ElfSegmentOutside);
+        assert_eq!(fault(|f| f[32..40].fill(0xff)), Rule::ElfCut);
+        assert_eq!(fault(|f| f[54] = 8), Rule::ElfCut);
+        assert_eq!(fault(|f| f[56] = 1), Rule::ElfNothing);
+        assert_eq!(fault(|f| f[31] = 0), Rule::ElfEntry);
+        assert_eq!(fault(|f| f[64 + 56 * 2 + 26] = 8), Rule::ElfSegmentsOverlap);
+        assert_eq!(fault(|f| f[64 + 56 + 24..64 + 56 + 32].fill(0xff)), Rule::ElfSegmentBeyond);
     }
 
     #[test]
@@ -264,12 +247,12 @@ pub(crate) mod tests {
             Ok(Image::Arm64(Arm64Header { text_offset: 0x8_0000, image_size: 64 }))
         );
         image[24] = 1;
-        assert_eq!(Image::parse(&image), Err(ImageError("it is a big-endian Image")));
+        assert_eq!(Image::parse(&image), Err(Rule::ImageBigEndian));
         image[24] = 0;
         image[11] = 1;
-        assert_eq!(Image::parse(&image), Err(ImageError("its text_offset is not below 2 MiB")));
+        assert_eq!(Image::parse(&image), Err(Rule::ImageTextOffset));
         assert_eq!(Image::parse(&[0; 59]), Ok(Image::Raw));
-        assert_eq!(Image::parse(&[]), Err(ImageError("it is empty")));
+        assert_eq!(Image::parse(&[]), Err(Rule::PayloadEmpty));
     }
 
     #[test]

@@ -1,97 +1,57 @@
 //! The manifest: who owns what, checked whole before anything starts.
 //!
 //! [`check`] is the only way to a [`Plan`], on the developer's desk and again at boot. It goes on after an
-//! error so that one run names every fault, and each finding says where it is, who the two parties are and how
-//! to mend it. The reference of the properties is `hyp/docs/manifest.md`.
+//! error so that one run names every fault, and each finding says where it is, who the two parties are and which
+//! rule is broken. The reference of the properties is `hyp/docs/manifest.md`, that of the rules `hyp/docs/rules.md`.
 
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::fmt;
 
-use crate::addr::{Ipa, PAGE_SIZE, Pa, Region};
-use crate::irq::IntId;
-use crate::plan::{
-    MAX_CPUS, MAX_PARTITIONS, MAX_VCPUS, MemoryWindow, OsType, PartitionPlan, Plan, VirtualUart,
-};
+use crate::addr::{Ipa, Region};
+use crate::plan::{MAX_CPUS, MAX_VCPUS, MemoryWindow, PartitionPlan, Plan};
 use crate::platform::{self, EnableMethod, Gic, Platform};
-use crate::stage2::IPA_BITS;
-use crate::tree::{Node, Property, Tree};
-
-/// A finding's message, put together only where [`Findings::push`] keeps it.
-macro_rules! text {
-    ($($arguments:tt)*) => { format_args!($($arguments)*) };
-}
+use crate::tree::{Node, Tree};
 
 mod devices;
+mod draft;
 mod layout;
 mod memory;
-mod names;
 mod parts;
+pub mod properties;
+pub mod rules;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use devices::Access;
+use draft::Draft;
 use memory::Pool;
+use properties::{Key, Reader};
+pub use rules::{Finding, Place, Rule, Value};
 
 /// The root's `compatible`.
 pub const COMPATIBLE: &str = "bulkhead,manifest-v1";
 /// Name of the compiled manifest in the bundle.
 pub const BUNDLE_ENTRY: &str = "manifest.dtb";
+/// Names in the bundle that no payload can have.
+const RESERVED_NAMES: [&str; 1] = [BUNDLE_ENTRY];
 /// Space kept for a guest's device tree, in bytes.
 pub const DTB_SPACE: u64 = 64 << 10;
 
 /// Entries of one bus's `dma-ranges` that count; with more, a device reaches less than it could.
 pub(crate) const MAX_DMA_RANGES: usize = 64;
 /// The most ranges of one partition's memory.
-const MAX_RANGES: usize = 16;
+pub const MAX_RANGES: usize = 16;
 /// The most entries of a list: as many as there can be CPUs, or units of a device.
-const MAX_LIST: usize = MAX_CPUS;
+pub const MAX_LIST: usize = MAX_CPUS;
 /// A longer command line is refused: Linux on arm64 keeps 2048 bytes (`COMMAND_LINE_SIZE`).
-const MAX_BOOTARGS: usize = 2047;
+pub const MAX_BOOTARGS: usize = 2047;
+/// The most characters of a partition's name, as of any node's (Devicetree Specification 2.2.1).
+pub const MAX_NAME: usize = 31;
+/// The most bytes of a payload's name, as of a file's on Linux (`NAME_MAX`).
+pub const MAX_PAYLOAD_NAME: usize = 255;
 /// GICv2 has 8 CPU interfaces (IHI 0048, 1.1).
-const MAX_VCPUS_V2: usize = 8;
-/// More findings than this are counted, not kept.
-const MAX_FINDINGS: usize = 64;
-
-/// The property that names devices which reach memory past the stage-2 tables.
-const UNPROTECTED_DMA: &str = "unprotected-dma";
-
-/// The properties of a partition.
-const PROPERTIES: [&str; 18] = [
-    "os,type",
-    "cpus",
-    "memory",
-    "physical-memory",
-    "kernel",
-    "ramdisk",
-    "bootargs",
-    "load-address",
-    "entry",
-    "access",
-    UNPROTECTED_DMA,
-    "access-registers",
-    "gpio-pins",
-    "dma-channels",
-    "polled",
-    "console",
-    "console-address",
-    "console-interrupt",
-];
-
-/// One fault of a manifest.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Finding {
-    /// Path of the node in the manifest.
-    pub path: String,
-    /// What is wrong, who is concerned and how to mend it; one line.
-    pub message: String,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.message)
-    }
-}
+pub const MAX_VCPUS_V2: usize = 8;
+/// More findings than this are dropped.
+pub const MAX_FINDINGS: usize = 128;
 
 /// Checks a manifest against the machine and lays out every partition.
 ///
@@ -100,17 +60,17 @@ impl fmt::Display for Finding {
 ///
 /// # Errors
 ///
-/// Returns every fault that was found; never an empty list.
+/// Returns every fault that was found, at most [`MAX_FINDINGS`]; never an empty list.
 pub fn check<'a>(
     manifest: &'a Tree<'a>,
     platform: &mut Platform<'a>,
     board: &'a Tree<'a>,
     payload: &dyn Fn(&str) -> Option<&'a [u8]>,
-) -> Result<Plan<'a>, Vec<Finding>> {
-    let mut findings = Findings::default();
+) -> Result<Plan<'a>, Vec<Finding<'a>>> {
+    let mut findings = Findings { manifest, list: Vec::new() };
     choose_console(manifest.root(), platform, board, &mut findings);
     let platform = &*platform;
-    let mut drafts = drafts(manifest, platform, &mut findings);
+    let mut drafts = draft::read(manifest, platform, &mut findings);
     check_cpus(&drafts, platform, &mut findings);
     place_memory(&mut drafts, platform, &mut findings);
     let accesses = devices::check(&drafts, platform, board, &mut findings);
@@ -120,428 +80,146 @@ pub fn check<'a>(
         check_addresses(draft, &access, platform, &mut findings);
         plan.partitions.extend(finish(draft, access, payload, &mut findings));
     }
-    findings.into_result(plan)
+    if findings.list.is_empty() { Ok(plan) } else { Err(findings.list) }
+}
+
+/// A place in the manifest, small enough for one register: most of them are noted for a finding that never comes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct At {
+    node: u32,
+    /// [`At::NODE`], [`At::COMPATIBLE`], a [`Key`], or from [`At::OTHERS`] on the position of a property that is none.
+    property: u16,
+    /// Position in the value, [`At::WHOLE`] for all of it.
+    entry: u16,
+}
+
+impl At {
+    const NODE: u16 = u16::MAX;
+    const COMPATIBLE: u16 = 0xff;
+    const OTHERS: u16 = 0x100;
+    const WHOLE: u16 = u16::MAX;
+    /// No place.
+    const NOWHERE: Self = Self { node: u32::MAX, property: Self::NODE, entry: Self::WHOLE };
+
+    fn node(node: Node<'_>) -> Self {
+        Self { node: node.index(), property: Self::NODE, entry: Self::WHOLE }
+    }
+
+    fn property(node: Node<'_>, key: Key) -> Self {
+        Self { property: key as u16, ..Self::node(node) }
+    }
+
+    fn entry(node: Node<'_>, key: Key, entry: usize) -> Self {
+        Self { entry: entry as u16, ..Self::property(node, key) }
+    }
+
+    fn resolve<'a>(self, manifest: &'a Tree<'a>) -> Place<'a> {
+        let node = manifest.node(self.node);
+        let property = match self.property {
+            Self::NODE => "",
+            Self::COMPATIBLE => "compatible",
+            Self::OTHERS.. => {
+                let position = self.property.wrapping_sub(Self::OTHERS);
+                node.properties().nth(position.into()).map_or("", |property| property.name)
+            }
+            key => properties::NAMES.get(usize::from(key)).copied().unwrap_or(""),
+        };
+        Place { node, property, entry: Some(self.entry).filter(|&entry| entry != Self::WHOLE) }
+    }
 }
 
 /// The faults found so far.
-#[derive(Default)]
-struct Findings {
-    list: Vec<Finding>,
-    dropped: usize,
+struct Findings<'a> {
+    manifest: &'a Tree<'a>,
+    list: Vec<Finding<'a>>,
 }
 
-impl Findings {
+impl<'a> Findings<'a> {
+    fn push(&mut self, rule: Rule, at: At, values: &[Value<'a>]) {
+        self.push_with(rule, at, At::NOWHERE, values);
+    }
+
     #[inline(never)]
-    fn push(&mut self, node: Node<'_>, message: fmt::Arguments<'_>) {
-        if self.list.len() < MAX_FINDINGS {
-            self.list.push(Finding { path: node.path().to_string(), message: message.to_string() });
-        } else {
-            self.dropped = self.dropped.saturating_add(1);
-        }
+    fn push_text(&mut self, rule: Rule, at: At, text: &'a str) {
+        self.push(rule, at, &[Value::Text(text)]);
     }
 
-    /// Whether more findings would be kept; what only words them can be left out otherwise.
-    fn wants_more(&self) -> bool {
-        self.list.len() < MAX_FINDINGS
-    }
-
-    fn into_result(mut self, plan: Plan<'_>) -> Result<Plan<'_>, Vec<Finding>> {
-        if self.dropped != 0 {
-            let message = text!("{} more findings are not listed", self.dropped);
-            self.list.push(Finding { path: "/".to_string(), message: message.to_string() });
-        }
-        if self.list.is_empty() { Ok(plan) } else { Err(self.list) }
-    }
-}
-
-/// A number of bytes in words.
-struct Size(u64);
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const KIB: u64 = 1 << 10;
-        const MIB: u64 = 1 << 20;
-        match self.0 {
-            size if size >= MIB && size % MIB == 0 => write!(f, "{} MiB", size / MIB),
-            size if size >= 16 * MIB => write!(f, "{} MiB and {} bytes", size / MIB, size % MIB),
-            size if size >= KIB && size % KIB == 0 => write!(f, "{} KiB", size / KIB),
-            size => write!(f, "{size} bytes"),
-        }
-    }
-}
-
-/// A partition as its node says, before anything is compared.
-///
-/// What could not be read is left out or empty: it has its finding already.
-struct Draft<'a> {
-    node: Node<'a>,
-    os: OsType,
-    cpus: Vec<u32>,
-    memory: Vec<Range>,
-    kernel: Option<&'a str>,
-    ramdisk: Option<&'a str>,
-    bootargs: Option<&'a str>,
-    load_address: Option<u64>,
-    entry: Option<u64>,
-    access: Vec<&'a str>,
-    unprotected: Vec<&'a str>,
-    access_registers: Vec<&'a str>,
-    gpio_pins: Vec<u32>,
-    dma_channels: Vec<u32>,
-    polled: Vec<&'a str>,
-    console: Option<VirtualUart>,
-}
-
-impl Draft<'_> {
-    /// What in the manifest says where its memory is found.
-    fn what_places(&self) -> &'static str {
-        match self.node.property(UNPROTECTED_DMA) {
-            Some(_) => "memory (for unprotected-dma at the same physical address)",
-            None => "physical-memory",
-        }
-    }
-}
-
-impl Draft<'_> {
-    fn names_no_device(&self) -> bool {
-        let lists = [&self.access, &self.access_registers, &self.polled, &self.unprotected];
-        lists.iter().all(|list| list.is_empty()) && self.gpio_pins.is_empty() && self.dma_channels.is_empty()
-    }
-}
-
-/// One range of a partition's memory.
-struct Range {
-    ipa: Region<Ipa>,
-    /// Whether the manifest itself says where the range is found.
-    fixed: bool,
-    pa: Option<Pa>,
-}
-
-/// Reads all partitions.
-fn drafts<'a>(manifest: &'a Tree<'a>, platform: &Platform<'_>, findings: &mut Findings) -> Vec<Draft<'a>> {
-    let root = manifest.root();
-    if root.property("compatible").and_then(Property::string) != Some(COMPATIBLE) {
-        findings.push(root, text!("this is no manifest: its compatible must be \"{COMPATIBLE}\""));
-    }
-    known_properties(root, &["compatible", "console"], findings);
-    let mut partitions = None;
-    for child in root.children() {
-        match child.name() {
-            "partitions" if partitions.is_none() => partitions = Some(child),
-            "partitions" => findings.push(child, text!("there are two nodes of this name; make them one")),
-            name => findings
-                .push(child, text!("unknown node{}", names::offer(name, &mut ["partitions"].into_iter()))),
-        }
-    }
-    let Some(partitions) = partitions else {
-        findings.push(root, text!("there is no node \"partitions\""));
-        return Vec::new();
-    };
-    known_properties(partitions, &[], findings);
-    let mut drafts: Vec<Draft<'a>> = Vec::new();
-    for node in partitions.children() {
-        if drafts.iter().any(|other| other.node.name() == node.name()) {
-            findings.push(node, text!("there are two partitions of this name; rename one"));
-        } else if drafts.len() == MAX_PARTITIONS {
-            findings.push(node, text!("a manifest holds at most {MAX_PARTITIONS} partitions"));
-            break;
-        } else {
-            drafts.push(draft(node, platform, findings));
-        }
-    }
-    if drafts.is_empty() {
-        findings.push(partitions, text!("there is no partition; add a node for each"));
-    }
-    drafts
-}
-
-fn known_properties(node: Node<'_>, known: &[&'static str], findings: &mut Findings) {
-    for property in node.properties().filter(|property| !known.contains(&property.name)) {
-        let offer = names::offer(property.name, &mut known.iter().copied());
-        findings.push(node, text!("unknown property {}{offer}", names::Quoted(property.name)));
-    }
-}
-
-/// Reads properties and words what is wrong with them.
-struct Reader<'a, 'f> {
-    node: Node<'a>,
-    findings: &'f mut Findings,
-}
-
-impl<'a> Reader<'a, '_> {
-    /// The value of a property that may be absent; a finding where it has another form.
-    fn get<T>(&mut self, name: &str, form: &str, read: impl Fn(Property<'a>) -> Option<T>) -> Option<T> {
-        let value = self.node.property(name).and_then(read);
-        if value.is_none() {
-            self.misread(name, form);
-        }
-        value
-    }
-
-    /// A finding if there is such a property: its value could not be read.
     #[inline(never)]
-    fn misread(&mut self, name: &str, form: &str) {
-        if self.node.property(name).is_some() {
-            self.findings.push(self.node, text!("{name} must be {form}"));
-        }
+    fn push_number(&mut self, rule: Rule, at: At, number: u64) {
+        self.push(rule, at, &[Value::Number(number)]);
     }
 
-    fn string(&mut self, name: &str) -> Option<&'a str> {
-        self.get(name, "one string, not empty", |p| p.string().filter(|string| !string.is_empty()))
-    }
-
-    fn address(&mut self, name: &str) -> Option<u64> {
-        self.get(name, "one 64-bit number, written /bits/ 64 <...>", Property::u64)
-    }
-
-    fn numbers(&mut self, name: &str) -> Option<Vec<u64>> {
-        self.get(name, "a list of 64-bit numbers, written /bits/ 64 <...>", |p| Some(p.u64s()?.collect()))
-    }
-
-    /// A list of numbers, one more than [`MAX_LIST`] where there are more.
-    fn cells(&mut self, name: &str) -> Vec<u32> {
-        let list = self.get(name, "a list of numbers, not empty", |p| {
-            p.u32s()
-                .filter(|list| list.len() != 0)
-                .map(|list| list.take(MAX_LIST.saturating_add(1)).collect())
-        });
-        list.unwrap_or_default()
-    }
-
-    /// A list of names of devices.
-    fn names(&mut self, name: &str) -> Vec<&'a str> {
-        let form = "a list of node paths or aliases of the board's tree";
-        let mut list = Vec::new();
-        let Some(property) = self.node.property(name) else { return list };
-        for string in property.strings() {
-            if list.len() == MAX_LIST {
-                self.findings.push(self.node, text!("{name} has more than {MAX_LIST} entries"));
-                break;
-            }
-            list.push(string);
-        }
-        if list.is_empty() {
-            self.findings.push(self.node, text!("{name} must be {form}"));
-        }
-        list
-    }
-
-    fn require(&mut self, name: &str, example: &str) {
-        if self.node.property(name).is_none() {
-            self.findings.push(self.node, text!("{name} is missing; give for example {name} = {example}"));
+    /// A finding with another party.
+    #[inline(never)]
+    fn push_with(&mut self, rule: Rule, at: At, other: At, values: &[Value<'a>]) {
+        let other = (other != At::NOWHERE).then(|| other.resolve(self.manifest));
+        let at = at.resolve(self.manifest);
+        // What two parties share is found from either side.
+        let is_mirror =
+            |old: &Finding<'_>| old.rule == rule && old.other == Some(at) && other == Some(old.at);
+        if self.list.len() < MAX_FINDINGS && !self.list.iter().any(is_mirror) {
+            let mut kept = [Value::Number(0); 3];
+            kept.iter_mut().zip(values).for_each(|(slot, value)| *slot = *value);
+            self.list.push(Finding { rule, at, other, values: kept });
         }
     }
-}
-
-#[inline(never)]
-fn draft<'a>(node: Node<'a>, platform: &Platform<'_>, findings: &mut Findings) -> Draft<'a> {
-    known_properties(node, &PROPERTIES, findings);
-    for child in node.children() {
-        findings.push(child, text!("unknown node: a partition has no nodes below it"));
-    }
-    let mut reader = Reader { node, findings };
-    reader.require("os,type", "\"linux\"");
-    reader.require("cpus", "<0>");
-    reader.require("memory", "/bits/ 64 <0x40000000 0x8000000>");
-    reader.require("kernel", "\"Image\"");
-    let form = "\"linux\", \"freertos\" or \"bare\"";
-    let os = reader.get("os,type", form, |p| match p.string()? {
-        "linux" => Some(OsType::Linux),
-        "freertos" => Some(OsType::FreeRtos),
-        "bare" => Some(OsType::Bare),
-        _ => None,
-    });
-    let bootargs = reader.get("bootargs", "one string", Property::string);
-    if bootargs.is_some_and(|bootargs| bootargs.len() > MAX_BOOTARGS) {
-        reader.findings.push(node, text!("bootargs must have at most {MAX_BOOTARGS} characters"));
-    }
-    Draft {
-        node,
-        os: os.unwrap_or(OsType::Bare),
-        cpus: reader.cells("cpus"),
-        memory: draft_memory(&mut reader),
-        kernel: reader.string("kernel"),
-        ramdisk: reader.string("ramdisk"),
-        bootargs,
-        load_address: reader.address("load-address"),
-        entry: reader.address("entry"),
-        access: reader.names("access"),
-        unprotected: reader.names(UNPROTECTED_DMA),
-        access_registers: reader.names("access-registers"),
-        gpio_pins: reader.cells("gpio-pins"),
-        dma_channels: reader.cells("dma-channels"),
-        polled: reader.names("polled"),
-        console: draft_console(&mut reader, platform),
-    }
-}
-
-#[inline(never)]
-fn draft_memory(reader: &mut Reader<'_, '_>) -> Vec<Range> {
-    let numbers = reader.numbers("memory").unwrap_or_default();
-    let (pairs, rest) = numbers.as_chunks::<2>();
-    let node = reader.node;
-    if !rest.is_empty() || (pairs.is_empty() && node.property("memory").is_some_and(|p| p.value.is_empty())) {
-        reader.findings.push(node, text!("memory must be pairs of an address and a size"));
-    }
-    let fixed = reader.numbers("physical-memory");
-    if let Some(fixed) = &fixed
-        && fixed.len() != pairs.len()
-    {
-        let message = text!(
-            "physical-memory has {} addresses for {} ranges of memory; give one for each",
-            fixed.len(),
-            pairs.len()
-        );
-        reader.findings.push(node, message);
-    }
-    if pairs.len() > MAX_RANGES {
-        reader.findings.push(node, text!("memory has more than {MAX_RANGES} ranges"));
-    }
-    // What a device without an SMMU calls an address is a physical one, so the guest's have to be the same.
-    let identity = node.property(UNPROTECTED_DMA).is_some();
-    let mut ranges = Vec::new();
-    for (index, &[start, size]) in pairs.iter().take(MAX_RANGES).enumerate() {
-        if (start | size) & PAGE_SIZE.wrapping_sub(1) != 0 {
-            let message = text!("memory {start:#x} of size {size:#x} must be in multiples of 4 KiB (0x1000)");
-            reader.findings.push(node, message);
-        }
-        let region = Region::new(Ipa::new(start), size).filter(|region| region.last().raw() >> IPA_BITS == 0);
-        let pa = fixed.as_ref().and_then(|fixed| fixed.get(index).copied());
-        if let Some(pa) = pa.filter(|pa| pa & PAGE_SIZE.wrapping_sub(1) != 0) {
-            let message = text!("physical-memory {pa:#x} must be a multiple of 4 KiB (0x1000)");
-            reader.findings.push(node, message);
-        }
-        if let Some(pa) = pa.filter(|&pa| identity && pa != start) {
-            let message = text!(
-                "physical-memory {pa:#x} differs from memory {start:#x}, but unprotected-dma needs them the same; \
-                 leave physical-memory out"
-            );
-            reader.findings.push(node, message);
-        }
-        let pa = pa.or(identity.then_some(start));
-        match region {
-            Some(ipa) => ranges.push(Range { ipa, fixed: pa.is_some(), pa: pa.map(Pa::new) }),
-            None if size == 0 => reader.findings.push(node, text!("memory at {start:#x} has no size")),
-            None => reader.findings.push(
-                node,
-                text!("memory at {start:#x} of size {size:#x} goes beyond {IPA_BITS} address bits"),
-            ),
-        }
-    }
-    ranges
-}
-
-fn draft_console(reader: &mut Reader<'_, '_>, platform: &Platform<'_>) -> Option<VirtualUart> {
-    let node = reader.node;
-    let console = reader.get("console", "\"pl011\"", |p| p.string().filter(|&string| string == "pl011"));
-    let address = reader.address("console-address");
-    let number = reader.get("console-interrupt", "one number", Property::u32);
-    if node.property("console").is_none() {
-        for name in ["console-address", "console-interrupt"] {
-            if node.property(name).is_some() {
-                reader.findings.push(node, text!("{name} has no use without console = \"pl011\""));
-            }
-        }
-    }
-    console?;
-    let uart = platform.pl011;
-    let address = address.or(uart.map(|uart| uart.registers.start().raw()));
-    if address.is_none() && node.property("console-address").is_none() {
-        reader.findings.push(node, text!("the board has no PL011 to imitate; give console-address"));
-    }
-    let intid = match number {
-        Some(number) => {
-            let intid = IntId::spi(number);
-            if intid.is_none() {
-                let message = text!("console-interrupt {number} is no SPI; SPIs are 0 to 987");
-                reader.findings.push(node, message);
-            }
-            intid
-        }
-        None => {
-            let intid = uart.and_then(|uart| uart.intid);
-            if intid.is_none() && node.property("console-interrupt").is_none() {
-                reader
-                    .findings
-                    .push(node, text!("the board has no PL011 to imitate; give console-interrupt"));
-            }
-            intid
-        }
-    };
-    let address = address?;
-    let registers = Region::new(Ipa::new(address), PAGE_SIZE)
-        .filter(|region| region.is_aligned(PAGE_SIZE) && region.last().raw() >> IPA_BITS == 0);
-    if registers.is_none() {
-        let message = text!(
-            "console-address {address:#x} must be a multiple of 4 KiB (0x1000) below {:#x}",
-            1_u64 << IPA_BITS
-        );
-        reader.findings.push(node, message);
-    }
-    Some(VirtualUart { registers: registers?, intid: intid? })
 }
 
 /// Each CPU exists, can be started and has one owner.
-fn check_cpus(drafts: &[Draft<'_>], platform: &Platform<'_>, findings: &mut Findings) {
+fn check_cpus<'a>(drafts: &[Draft<'a>], platform: &Platform<'_>, findings: &mut Findings<'a>) {
     let limit = match platform.gic {
         Gic::V3 { .. } => MAX_VCPUS,
         Gic::V2 { .. } => MAX_VCPUS_V2,
     };
     let present = platform.cpus.len().min(MAX_CPUS);
-    let mut owners: Vec<Option<Node<'_>>> = alloc::vec![None; present];
+    let mut owners: Vec<At> = alloc::vec![At::NOWHERE; present];
     for draft in drafts {
-        let node = draft.node;
         if draft.cpus.len() > limit {
-            findings.push(node, text!("a partition has at most {limit} CPUs on this board"));
+            findings.push_number(Rule::TooManyCpus, draft.at(Key::Cpus), limit as u64);
         }
-        for &cpu in &draft.cpus {
+        for (entry, &cpu) in draft.cpus.iter().enumerate() {
+            let at = draft.entry_of(Key::Cpus, entry);
             let index = cpu as usize;
+            let number = Value::Number(cpu.into());
             let (Some(owner), Some(physical)) = (owners.get_mut(index), platform.cpus.get(index)) else {
-                let last = present.saturating_sub(1);
-                findings.push(node, text!("there is no cpu {cpu}; the board has cpus 0 to {last}"));
+                let last = Value::Number(present.saturating_sub(1) as u64);
+                findings.push(Rule::NoSuchCpu, at, &[number, last]);
                 continue;
             };
-            match owner {
-                Some(owner) if *owner == node => {
-                    findings.push(node, text!("cpus lists cpu {cpu} twice"));
-                }
-                Some(owner) => {
-                    let owner = owner.path();
-                    let message =
-                        text!("cpu {cpu} is already given to {owner}; give each CPU to one partition");
-                    findings.push(node, message);
-                }
-                None => *owner = Some(node),
+            if *owner == At::NOWHERE {
+                *owner = at;
+            } else {
+                let rule = if owner.node == at.node { Rule::CpuTwice } else { Rule::CpuOwned };
+                findings.push_with(rule, at, *owner, &[number]);
             }
             // CPU 0 runs already.
-            let startable = match physical.enable_method {
-                Some(EnableMethod::Psci) => platform.psci.is_some(),
-                Some(EnableMethod::SpinTable { .. }) => true,
-                None => false,
+            let rule = match physical.enable_method {
+                Some(EnableMethod::Psci) if platform.psci.is_none() => Rule::CpuWithoutPsci,
+                None => Rule::CpuNotStartable,
+                Some(EnableMethod::Psci | EnableMethod::SpinTable { .. }) => continue,
             };
-            if index != 0 && !startable {
-                let message = text!(
-                    "cpu {cpu} cannot be started: the board's tree names no method that Bulkhead knows"
-                );
-                findings.push(node, message);
+            if index != 0 {
+                findings.push_number(rule, at, cpu.into());
             }
         }
     }
 }
 
 /// Finds the physical memory: first what the manifest places, then the rest in its order.
-fn place_memory(drafts: &mut [Draft<'_>], platform: &Platform<'_>, findings: &mut Findings) {
+fn place_memory<'a>(drafts: &mut [Draft<'a>], platform: &Platform<'a>, findings: &mut Findings<'a>) {
     let mut pool = Pool::new(platform);
     for draft in drafts.iter() {
         for range in &draft.memory {
             if let Some(pa) = range.pa {
-                pool.take(pa, range.ipa.size(), draft.what_places(), draft.node, findings);
+                pool.take(pa, range.ipa.size(), draft.placed_by(range.index), findings);
             }
         }
     }
     for draft in drafts {
+        let node = draft.node;
         for range in draft.memory.iter_mut().filter(|range| !range.fixed) {
-            range.pa = pool.choose(range.ipa, draft.node, findings);
+            let at = At::entry(node, Key::Memory, range.index.saturating_mul(2));
+            range.pa = pool.choose(range.ipa, at, findings);
         }
     }
 }
@@ -551,105 +229,111 @@ fn choose_console<'a>(
     root: Node<'a>,
     platform: &mut Platform<'a>,
     board: &'a Tree<'a>,
-    findings: &mut Findings,
+    findings: &mut Findings<'a>,
 ) {
-    let name = Reader { node: root, findings }.string("console");
+    let name = Reader { node: root, findings }.string(Key::Console);
     let Some(name) = name else { return };
+    let at = At::property(root, Key::Console);
     let Some(node) = board.find(name) else {
-        return devices::unknown(root, "console", name, board, findings);
+        return devices::unknown(at, name, findings);
     };
     match platform::uart(node) {
         Some(uart) => platform.uart = Some(uart),
         None => {
-            let path = node.path();
-            let reason = if node.is_enabled() {
-                "is no serial port that the hypervisor knows; it knows arm,pl011 and brcm,bcm2835-aux-uart"
-            } else {
-                "is disabled on this board"
-            };
-            findings.push(root, text!("console is {path}, which {reason}"));
+            let rule = if node.is_enabled() { Rule::NoSerialPort } else { Rule::ConsoleDisabled };
+            findings.push_text(rule, at, node.path());
         }
     }
 }
 
 /// The real serial port stays with the hypervisor as long as it carries the bytes of emulated ones.
-fn check_consoles(
-    root: Node<'_>,
-    drafts: &[Draft<'_>],
-    accesses: &[Access<'_>],
-    platform: &Platform<'_>,
-    findings: &mut Findings,
+fn check_consoles<'a>(
+    root: Node<'a>,
+    drafts: &[Draft<'a>],
+    accesses: &[Access<'a>],
+    platform: &Platform<'a>,
+    findings: &mut Findings<'a>,
 ) {
-    let emulated = drafts.iter().map(|draft| draft.node).find(|node| node.property("console").is_some());
-    let chosen = root.property("console").map(|_| root);
-    let (Some(keeper), Some(uart)) = (chosen.or(emulated), platform.uart) else { return };
-    for (draft, access) in drafts.iter().zip(accesses) {
-        if access.nodes.iter().any(|node| node.path() == uart.path) {
-            let (path, keeper) = (uart.path, keeper.path());
-            let message = text!(
-                "{path} carries the console of {keeper}, so the hypervisor keeps it; \
-                 take it out of access and give console = \"pl011\" instead"
-            );
-            findings.push(draft.node, message);
+    let key = Key::Console.name();
+    let mut keepers = core::iter::once(root).chain(drafts.iter().map(|draft| draft.node));
+    let keeper = keepers.find(|node| node.property(key).is_some());
+    let (Some(keeper), Some(uart)) = (keeper, platform.uart) else { return };
+    for access in accesses {
+        for (node, at) in &access.nodes {
+            if node.path() == uart.path {
+                let keeper = At::property(keeper, Key::Console);
+                findings.push_with(Rule::ConsoleGivenAway, *at, keeper, &[Value::Text(uart.path)]);
+            }
         }
     }
 }
 
 /// What stands at an address that a guest sees.
-#[derive(Clone, Copy)]
-enum Occupant<'a> {
-    Memory,
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Gic,
     /// Pages of a device; whether only a part of them.
-    Device(&'a str, bool),
+    Device(bool),
     Console,
-    Gic(&'static str),
+    Memory,
 }
 
-impl fmt::Display for Occupant<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Memory => f.write_str("its memory"),
-            Self::Device(path, _) => f.write_str(path),
-            Self::Console => f.write_str("its emulated console"),
-            Self::Gic(frame) => write!(f, "the interrupt controller's {frame}"),
-        }
-    }
+/// Something that stands there: what, where, its name where it has one, and who put it there.
+struct Occupant<'a> {
+    kind: Kind,
+    region: Region<Ipa>,
+    name: &'a str,
+    place: At,
 }
 
 /// No two things stand at one address of the guest.
 #[inline(never)]
-fn check_addresses(draft: &Draft<'_>, access: &Access<'_>, platform: &Platform<'_>, findings: &mut Findings) {
-    let frames = platform.gic.guest_frames(draft.cpus.len());
-    let mut all: Vec<_> = frames.map(|(name, region)| (region, Occupant::Gic(name))).collect();
-    for window in &access.windows {
+fn check_addresses<'a>(
+    draft: &Draft<'a>,
+    access: &Access<'a>,
+    platform: &Platform<'a>,
+    findings: &mut Findings<'a>,
+) {
+    let mut all: Vec<Occupant<'a>> = Vec::new();
+    let mut add = |kind, region, name, place| all.push(Occupant { kind, region, name, place });
+    for (name, region) in platform.gic.guest_frames(draft.cpus.len()) {
+        add(Kind::Gic, region, name, draft.at(Key::Cpus));
+    }
+    for (window, place) in access.windows.iter().zip(&access.places) {
         if let Some(region) = Region::new(window.ipa, window.size) {
-            all.push((region, Occupant::Device(window.path, window.part.is_some())));
+            add(Kind::Device(window.part.is_some()), region, window.path, *place);
         }
     }
     if let Some(console) = &draft.console {
-        all.push((console.registers, Occupant::Console));
+        add(Kind::Console, console.registers, "", draft.at(Key::Console));
     }
     for range in &draft.memory {
-        all.push((range.ipa, Occupant::Memory));
+        add(Kind::Memory, range.ipa, "", draft.range(range.index));
     }
-    for (index, (region, occupant)) in all.iter().enumerate() {
-        for (other_region, other) in all.iter().take(index) {
-            // Pages of one partition's devices may be the same, if it has them alike; no two other things may.
-            let alike = matches!((occupant, other), (Occupant::Device(_, one), Occupant::Device(_, two)) if one == two);
-            if region.overlaps(*other_region) && !alike {
-                let message =
-                    text!("{occupant} at {region} overlaps {other} at {other_region}; move one of them");
-                findings.push(draft.node, message);
-            }
+    for (index, one) in all.iter().enumerate() {
+        for other in all.iter().take(index).filter(|other| other.region.overlaps(one.region)) {
+            let rule = match (one.kind, other.kind) {
+                // The board's own frames, or pages of one partition's devices, which it has alike.
+                (Kind::Gic, _) | (Kind::Console, Kind::Console | Kind::Memory) => continue,
+                (Kind::Device(part), Kind::Device(other)) if part == other => continue,
+                (Kind::Device(_), Kind::Gic) => Rule::DeviceOverGic,
+                (Kind::Device(_), _) => Rule::PartAndWhole,
+                (Kind::Console, Kind::Gic) => Rule::ConsoleOverGic,
+                (Kind::Console, Kind::Device(_)) => Rule::ConsoleOverDevice,
+                (Kind::Memory, Kind::Gic) => Rule::MemoryOverGic,
+                (Kind::Memory, Kind::Device(_)) => Rule::MemoryOverDevice,
+                (Kind::Memory, Kind::Console) => Rule::MemoryOverConsole,
+                (Kind::Memory, Kind::Memory) => Rule::MemoryOverMemory,
+            };
+            let named = if let Kind::Device(_) = one.kind { one } else { other };
+            let values = [one.region.into(), other.region.into(), Value::Text(named.name)];
+            findings.push_with(rule, one.place, other.place, &values);
         }
     }
     let Some(console) = draft.console else { return };
-    if access.interrupts.iter().any(|owned| owned.intid == console.intid) {
-        let message = text!(
-            "the emulated console's {} belongs to a device in access; give another console-interrupt",
-            console.intid
-        );
-        findings.push(draft.node, message);
+    if let Some((_, other)) = access.interrupt_places.iter().find(|(intid, _)| *intid == console.intid) {
+        let values = [Value::Number(console.intid.raw().into())];
+        findings.push_with(Rule::ConsoleInterruptTaken, draft.at(Key::Console), *other, &values);
     }
 }
 
@@ -659,7 +343,7 @@ fn finish<'a>(
     draft: &Draft<'a>,
     access: Access<'a>,
     payload: &dyn Fn(&str) -> Option<&'a [u8]>,
-    findings: &mut Findings,
+    findings: &mut Findings<'a>,
 ) -> Option<PartitionPlan<'a>> {
     let layout = layout::lay_out(draft, payload, findings)?;
     let mut memory = Vec::with_capacity(draft.memory.len());

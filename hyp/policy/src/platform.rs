@@ -153,12 +153,17 @@ pub enum UartModel {
     MiniUart,
 }
 
+/// [`Reservation::holder`] of the hypervisor's own memory.
+pub const HYPERVISOR: &str = "the hypervisor";
+/// [`Reservation::holder`] of the bundle.
+pub const BUNDLE: &str = "the bundle";
+
 /// Memory that no partition may get, and why.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reservation<'a> {
     /// The memory.
     pub region: Region<Pa>,
-    /// What it holds, for messages: a node's name, or "the hypervisor", "the bundle", "the firmware's tree".
+    /// What it holds, for messages: a node's path, [`HYPERVISOR`], [`BUNDLE`] or another name.
     pub holder: &'a str,
 }
 

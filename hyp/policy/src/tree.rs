@@ -369,6 +369,11 @@ impl<'a> Tree<'a> {
         highest.unwrap_or(0).saturating_add(1)
     }
 
+    /// The node with this position among [`Tree::nodes`].
+    pub(crate) fn node(&self, index: u32) -> Node<'_> {
+        Node { tree: self, index }
+    }
+
     /// The memory reservations (5.3): address and size in bytes.
     pub fn reservations(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.fdt.memory_reservations().map(|entry| (entry.address() as usize as u64, entry.size() as u64))
@@ -434,6 +439,11 @@ pub(crate) fn cut(text: &str, byte: u8) -> (&str, &str) {
 }
 
 impl<'t> Node<'t> {
+    /// Its position among [`Tree::nodes`].
+    pub(crate) fn index(self) -> u32 {
+        self.index
+    }
+
     fn at(self, index: u32) -> Self {
         Self { tree: self.tree, index }
     }

@@ -4,37 +4,43 @@
 //! shared, and a DMA master reaches all memory. Whatever cannot be kept apart is refused.
 
 use alloc::vec::Vec;
-use core::{fmt, iter};
 
 use bulkhead_board::devices::{ALL_MEMORY, Class};
 use bulkhead_board::divided::DividedDevice;
 
-use super::names::{self, Quoted};
-use super::{Draft, Findings, MAX_DMA_RANGES, UNPROTECTED_DMA, parts};
+use super::draft::Draft;
+use super::properties::Key;
+use super::rules::{Rule, Value};
+use super::{At, Findings, MAX_DMA_RANGES, parts};
 use crate::addr::{Ipa, PAGE_SIZE, Pa, Region};
 use crate::irq::IntId;
 use crate::plan::{DevicePart, DeviceWindow, DmaRisk, OwnedInterrupt};
 use crate::platform::{Platform, is_pmu};
 use crate::shared_page::SharedPage;
 use crate::stage2::IPA_BITS;
-use crate::tree::{GicInterrupt, Node, Property, Tree, cut};
+use crate::tree::{GicInterrupt, Node, Property, Specifier, Tree, cut};
 
 /// What the devices that a partition names come to.
 #[derive(Default)]
 pub(super) struct Access<'a> {
-    pub(super) nodes: Vec<Node<'a>>,
+    /// The devices, and where each is named.
+    pub(super) nodes: Vec<(Node<'a>, At)>,
     pub(super) windows: Vec<DeviceWindow<'a>>,
+    /// Where the device of each window is named.
+    pub(super) places: Vec<At>,
     pub(super) shared_pages: Vec<SharedPage>,
     pub(super) interrupts: Vec<OwnedInterrupt>,
+    /// Where the device of each interrupt is named.
+    pub(super) interrupt_places: Vec<(IntId, At)>,
     pub(super) unprotected: Vec<DmaRisk<'a>>,
 }
 
 /// Resolves the devices that partitions name, and compares them.
 pub(super) fn check<'a>(
-    drafts: &[Draft<'_>],
-    platform: &Platform<'_>,
+    drafts: &[Draft<'a>],
+    platform: &Platform<'a>,
     board: &'a Tree<'a>,
-    findings: &mut Findings,
+    findings: &mut Findings<'a>,
 ) -> Vec<Access<'a>> {
     let mut claims: Vec<Claim<'_, 'a>> = Vec::new();
     let mut accesses: Vec<Access<'a>> = Vec::new();
@@ -45,45 +51,44 @@ pub(super) fn check<'a>(
     let registers = registers(board, platform);
     for (partition, draft) in drafts.iter().enumerate() {
         let (mut unprotected, mut wishes) = (Vec::new(), Vec::new());
-        for (list, share) in [
-            (&draft.unprotected, None),
-            (&draft.access, Some(Share::Whole)),
-            (&draft.access_registers, Some(Share::Registers)),
+        for (list, key, share) in [
+            (&draft.unprotected, Key::UnprotectedDma, None),
+            (&draft.access, Key::Access, Some(Share::Whole)),
+            (&draft.access_registers, Key::AccessRegisters, Some(Share::Registers)),
         ] {
-            for name in list {
+            for (entry, name) in list.iter().enumerate() {
+                let at = draft.entry_of(key, entry);
                 match (board.find(name), share) {
-                    (Some(node), Some(share)) => wishes.push((node, share)),
-                    (Some(node), None) => unprotected.push(node),
-                    (None, _) => {
-                        let property = share.map_or(UNPROTECTED_DMA, Share::property);
-                        unknown(draft.node, property, name, board, findings);
-                    }
+                    (Some(node), Some(share)) => wishes.push((node, share, at)),
+                    (Some(node), None) => unprotected.push((node, at)),
+                    (None, _) => unknown(at, name, findings),
                 }
             }
         }
         parts::units(draft, platform, board, &mut wishes, findings);
-        for node in &unprotected {
-            if !wishes.iter().any(|(wish, _)| wish == node) {
-                let message =
-                    text!("unprotected-dma names {}, which is not in access; add it there", node.path());
-                findings.push(draft.node, message);
+        for (node, at) in &unprotected {
+            if !wishes.iter().any(|(wish, ..)| wish == node) {
+                findings.push_text(Rule::UnprotectedNoAccess, *at, node.path());
             }
         }
-        for (node, share) in wishes {
-            match refusal(node, unprotected.contains(&node), &registers, platform) {
-                Some(reason) => findings.push(draft.node, text!("{} {reason}", node.path())),
-                None => claim(Claim { partition, draft, node, share }, &mut claims, findings),
+        for (node, share, place) in wishes {
+            let allowed = unprotected.iter().find(|(other, _)| *other == node);
+            match refusal(node, allowed.is_some(), &registers, platform) {
+                Some((rule, why)) => {
+                    findings.push(rule, place, &[Value::Text(node.path()), Value::Text(why)]);
+                }
+                None => claim(Claim { partition, draft, node, share, place }, &mut claims, findings),
             }
-            if unprotected.contains(&node)
+            if let Some((_, at)) = allowed
                 && let Some(access) = accesses.get_mut(partition)
             {
-                access.unprotected.push(reach(node, draft, platform, findings));
+                access.unprotected.push(reach(node, draft, *at, platform, findings));
             }
         }
     }
     for claim in &claims {
         let Some(access) = accesses.get_mut(claim.partition) else { continue };
-        access.nodes.push(claim.node);
+        access.nodes.push((claim.node, claim.place));
         let polled = claim.draft.polled.iter().any(|name| board.find(name) == Some(claim.node));
         let part = parts::part(claim, polled, platform, findings);
         windows(claim, part, &claims, &registers, platform, access, findings);
@@ -94,7 +99,7 @@ pub(super) fn check<'a>(
     for (draft, access) in drafts.iter().zip(&accesses) {
         parts::check_polled(draft, access, board, findings);
     }
-    shared_interrupts(drafts, &accesses, platform, findings);
+    shared_interrupts(&accesses, platform, findings);
     accesses
 }
 
@@ -102,9 +107,11 @@ pub(super) fn check<'a>(
 #[derive(Clone, Copy)]
 pub(super) struct Claim<'d, 'a> {
     pub(super) partition: usize,
-    pub(super) draft: &'d Draft<'d>,
+    pub(super) draft: &'d Draft<'a>,
     pub(super) node: Node<'a>,
     pub(super) share: Share,
+    /// Where the manifest names it.
+    pub(super) place: At,
 }
 
 /// How much of it.
@@ -118,83 +125,36 @@ pub(super) enum Share {
     Units(&'static DividedDevice, u64),
 }
 
-impl Share {
-    fn property(self) -> &'static str {
-        match self {
-            Self::Whole => "access",
-            Self::Registers => "access-registers",
-            Self::Units(device, _) => device.property,
-        }
-    }
-}
-
-pub(super) fn unknown(node: Node<'_>, property: &str, name: &str, board: &Tree<'_>, findings: &mut Findings) {
-    let aliases = board.root().child("aliases");
-    let mut paths = board.nodes().map(Node::path);
-    let mut aliases = aliases.iter().flat_map(|node| node.properties()).map(|alias| alias.name);
-    let (kind, mut candidates): (_, &mut dyn Iterator<Item = _>) =
-        if name.starts_with('/') { ("node", &mut paths) } else { ("alias", &mut aliases) };
-    let mut none = iter::empty();
-    if !findings.wants_more() {
-        candidates = &mut none;
-    }
-    let offer = names::offer(name, candidates);
-    let name = Quoted(name);
-    findings.push(node, text!("{property} names {name}, but the board's tree has no such {kind}{offer}"));
+/// A name that stands for nothing on the board.
+pub(super) fn unknown<'a>(at: At, name: &'a str, findings: &mut Findings<'a>) {
+    let rule = if name.starts_with('/') { Rule::NoSuchPath } else { Rule::NoSuchAlias };
+    findings.push_text(rule, at, name);
 }
 
 /// Adds a claim if nobody else has one to the same device, or to one above or below it.
-fn claim<'d, 'a>(new: Claim<'d, 'a>, claims: &mut Vec<Claim<'d, 'a>>, findings: &mut Findings) {
-    let path = new.node.path();
+fn claim<'d, 'a>(new: Claim<'d, 'a>, claims: &mut Vec<Claim<'d, 'a>>, findings: &mut Findings<'a>) {
+    let path = Value::Text(new.node.path());
     for old in claims.iter().filter(|old| old.node.is_above(new.node) || new.node.is_above(old.node)) {
-        let (owner, other) = (old.draft.node.path(), old.node.path());
+        let other = Value::Text(old.node.path());
         let same = old.partition == new.partition;
-        let property = new.share.property();
         if !same && let (Share::Units(device, owned), Share::Units(_, units)) = (old.share, new.share) {
-            let (unit, both) = (device.unit, owned & units);
+            let both = owned & units;
             if both != 0 {
-                let number = both.trailing_zeros();
-                let message = text!(
-                    "{unit} {number} of {path} is already given to {owner}; give each {unit} to one partition"
-                );
-                return findings.push(new.draft.node, message);
+                let number = Value::Number(both.trailing_zeros().into());
+                let values = [Value::Text(device.unit), number, path];
+                return findings.push_with(Rule::UnitOwned, new.place, old.place, &values);
             }
             continue;
         }
-        let message = match other == path {
-            true if same => text!("{property} names {path} twice"),
-            _ if same => text!("access names {path} and {other}; the upper one includes the other"),
-            true => {
-                text!("{path} is already given to {owner}; give each device to one partition")
-            }
-            _ => text!("{path} belongs together with {other}, which is given to {owner}"),
+        let rule = match (same, old.node == new.node) {
+            (true, true) => Rule::DeviceTwice,
+            (true, false) => Rule::DeviceIncluded,
+            (false, true) => Rule::DeviceOwned,
+            (false, false) => Rule::DeviceBelowOwned,
         };
-        return findings.push(new.draft.node, message);
+        return findings.push_with(rule, new.place, old.place, &[path, other]);
     }
     claims.push(new);
-}
-
-/// Why a partition cannot have a node.
-enum Refusal {
-    /// It is given to nobody, for this reason.
-    Kept(&'static str),
-    /// It reaches memory, as this shows.
-    DmaMaster(&'static str),
-    Other(&'static str),
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Kept(why) => write!(f, "is given to nobody: {why}"),
-            Self::DmaMaster(mark) => write!(
-                f,
-                "is a DMA master ({mark}), and the board has no SMMU to confine it: it could reach all memory; \
-                 name it in unprotected-dma as well if its owner may"
-            ),
-            Self::Other(reason) => f.write_str(reason),
-        }
-    }
 }
 
 /// Why a partition cannot have this node; `unprotected` where the manifest allows it to reach memory.
@@ -203,7 +163,7 @@ fn refusal(
     unprotected: bool,
     registers: &[(Region<Pa>, Node<'_>)],
     platform: &Platform<'_>,
-) -> Option<Refusal> {
+) -> Option<(Rule, &'static str)> {
     let path = node.path();
     let (top, _) = cut(path.strip_prefix('/').unwrap_or(path), b'/');
     let below_gic = path.strip_prefix(platform.gic_path);
@@ -212,30 +172,30 @@ fn refusal(
         |name: &[u8]| *name == b"arm,armv8-timer"[..] || name.starts_with(b"arm,psci") || is_pmu(name);
     let class = class(node, platform);
     let has_registers = node.property("reg").is_some();
-    let reason = if matches!(top, "" | "chosen" | "aliases") {
-        "is no device"
+    let rule = if matches!(top, "" | "chosen" | "aliases") {
+        Rule::NoDevice
     } else if top == "cpus" {
-        "is no device; name CPUs in cpus"
+        Rule::CpuAsDevice
     } else if node.is_memory() || top == "reserved-memory" {
-        "is no device; name memory in memory"
+        Rule::MemoryAsDevice
     } else if below_gic || node.compatible().any(emulated) {
-        "is something of which every partition gets its own; take it out of access"
+        Rule::EveryonesOwn
     } else if let Class::Kept(why) = class {
-        return Some(Refusal::Kept(why));
+        return Some((Rule::DeviceKept, why));
     } else if class == Class::Shadow {
-        "shows the registers of another device; name that one"
+        Rule::Shadow
     } else if !node.is_enabled() && !completes_a_page(node, registers) {
-        "is disabled on this board"
+        Rule::Disabled
     } else if has_registers && let Some(mark) = dma_mark(node, class, platform).filter(|_| !unprotected) {
-        return Some(Refusal::DmaMaster(mark));
+        return Some((Rule::DmaMaster, mark));
     } else if node.property("ranges").is_some() {
-        "is a bus; name the devices below it (what is behind a PCI host cannot be given away)"
+        Rule::Bus
     } else if !has_registers {
-        "has no registers"
+        Rule::NoRegisters
     } else {
         return None;
     };
-    Some(Refusal::Other(reason))
+    Some((rule, ""))
 }
 
 /// Whether an enabled device cannot be given away without this one: they share a page.
@@ -277,9 +237,10 @@ fn dma_mark(node: Node<'_>, class: Class, platform: &Platform<'_>) -> Option<&'s
 /// How far a device reaches that may, and whether its owner's memory is where it does.
 fn reach<'a>(
     node: Node<'a>,
-    draft: &Draft<'_>,
+    draft: &Draft<'a>,
+    at: At,
     platform: &Platform<'_>,
-    findings: &mut Findings,
+    findings: &mut Findings<'a>,
 ) -> DmaRisk<'a> {
     let path = node.path();
     let limit = match class(node, platform) {
@@ -299,10 +260,8 @@ fn reach<'a>(
     for range in &draft.memory {
         let Some(memory) = range.pa.and_then(|pa| Region::new(pa, range.ipa.size())) else { continue };
         if memory.last().raw() > last || !seen.iter().any(|seen| seen.encloses(memory)) {
-            let message = text!(
-                "{path} does not reach memory {memory}; what it reaches ends at {last:#x}: move memory there"
-            );
-            findings.push(draft.node, message);
+            let values = [Value::Text(path), memory.into(), Value::Number(last)];
+            findings.push_with(Rule::OutOfReach, at, draft.range(range.index), &values);
         }
     }
     let below = (limit != ALL_MEMORY).then_some(Pa::new(last.saturating_add(1)));
@@ -336,48 +295,52 @@ fn windows<'a>(
     registers: &[(Region<Pa>, Node<'a>)],
     platform: &Platform<'_>,
     access: &mut Access<'a>,
-    findings: &mut Findings,
+    findings: &mut Findings<'a>,
 ) {
-    let (node, partition) = (claim.node, claim.draft.node);
+    let (node, at) = (claim.node, claim.place);
     let path = node.path();
+    let named = Value::Text(path);
     for (index, block) in node.reg().enumerate() {
         let place = block.and_then(|block| Some((block, page_of(block)?)));
         let Some((block, pages)) = place.filter(|(_, pages)| pages.last().raw() >> IPA_BITS == 0) else {
-            let message = text!("{path} has registers that no CPU reaches below 2^{IPA_BITS}");
-            findings.push(partition, message);
+            findings.push(Rule::Unreachable, at, &[named, Value::Number(IPA_BITS.into())]);
             continue;
         };
         if let Some(ram) = platform.ram.iter().find(|ram| ram.overlaps(pages)) {
-            findings.push(partition, text!("{path} has registers at {pages} in the RAM at {ram}"));
+            findings.push(Rule::RegistersInRam, at, &[named, pages.into(), (*ram).into()]);
         }
-        let (own, what) = if part.is_none() { (pages, "page") } else { (block, "registers") };
+        let own = if part.is_none() { pages } else { block };
         for (other_block, other) in registers {
             if !other_block.overlaps(own) || node.is_above(*other) {
                 continue;
             }
             let owner = claims.iter().find(|claim| claim.node.is_above(*other));
-            let other_path = other.path();
-            let whose = match owner {
-                Some(owner) if owner.partition == claim.partition => continue,
+            let other = other.path();
+            let values = [named, own.into(), Value::Text(other)];
+            let is_kept = other == platform.gic_path || platform.uart.is_some_and(|uart| uart.path == other);
+            match owner {
+                Some(owner) if owner.partition == claim.partition => {}
                 Some(owner) => {
-                    text!("which is given to {}; give both to one partition", owner.draft.node.path())
+                    let rule = if part.is_none() { Rule::PageOfOther } else { Rule::RegistersOfOther };
+                    findings.push_with(rule, at, owner.place, &values);
                 }
-                None if other_path == platform.gic_path
-                    || platform.uart.is_some_and(|uart| uart.path == other_path) =>
-                {
-                    text!("which the hypervisor keeps")
+                None => {
+                    let rule = match (part, is_kept) {
+                        (None, true) => Rule::PageOfHypervisor,
+                        (None, false) => Rule::PageOfNobody,
+                        (Some(_), true) => Rule::RegistersOfHypervisor,
+                        (Some(_), false) => Rule::RegistersOfNobody,
+                    };
+                    findings.push(rule, at, &values);
                 }
-                None => text!("which nobody is given; give both to one partition"),
-            };
-            findings.push(partition, text!("{path} shares the {what} at {own} with {other_path}, {whose}"));
+            }
         }
         let (start, size) = (pages.start(), pages.size());
+        access.places.push(at);
         access.windows.push(DeviceWindow { path, ipa: Ipa::new(start.raw()), pa: start, size, part });
         let Some(part) = part else { continue };
         if size != PAGE_SIZE || !block.is_aligned(4) {
-            let message =
-                text!("{path} has registers that are no whole words in one page; give it by access");
-            findings.push(partition, message);
+            findings.push_text(Rule::NotWords, at, path);
         } else if index == 0 || part.units.is_none() {
             let first = block.start().raw().wrapping_sub(start.raw()) as u16;
             let rules = parts::rules(node, part, first, block.size(), index == 0, platform);
@@ -395,9 +358,9 @@ fn interrupts<'a>(
     claims: &[Claim<'_, 'a>],
     platform: &Platform<'_>,
     access: &mut Access<'a>,
-    findings: &mut Findings,
+    findings: &mut Findings<'a>,
 ) {
-    let partition = claim.draft.node;
+    let at = claim.place;
     for node in claim.node.subtree() {
         let path = node.path();
         for (index, interrupt) in node.interrupts().enumerate() {
@@ -408,7 +371,7 @@ fn interrupts<'a>(
                 continue;
             }
             let Some((controller, specifier)) = interrupt else {
-                findings.push(partition, text!("{path} has interrupts that cannot be read"));
+                findings.push_text(Rule::InterruptUnreadable, at, path);
                 break;
             };
             if controller.path() != platform.gic_path {
@@ -417,9 +380,11 @@ fn interrupts<'a>(
                     other.partition == claim.partition && other.node.is_above(controller)
                 };
                 if !claims.iter().any(has) {
-                    let controller = controller.path();
-                    let message = text!("{path} interrupts through {controller}; give both to one partition");
-                    findings.push(partition, message);
+                    findings.push(
+                        Rule::OtherController,
+                        at,
+                        &[Value::Text(path), Value::Text(controller.path())],
+                    );
                 }
                 continue;
             }
@@ -428,47 +393,45 @@ fn interrupts<'a>(
                 _ => None,
             };
             let Some((intid, trigger)) = spi else {
-                let message = text!("{path} has an interrupt that is no SPI, so no one partition can own it");
-                findings.push(partition, message);
+                findings.push_text(Rule::NoSpi, at, path);
                 continue;
             };
+            if let Some(kind) = foreign_trigger(specifier) {
+                findings.push(Rule::NoTrigger, at, &[Value::Text(path), Value::Number(kind.into())]);
+            }
             if !access.interrupts.iter().any(|owned| owned.intid == intid) {
                 access.interrupts.push(OwnedInterrupt { intid, trigger });
+                access.interrupt_places.push((intid, at));
             }
         }
     }
 }
 
+/// The trigger of an SPI where it is one that a GIC has not: it knows rising edges (1) and high levels (4), and where a tree says
+/// nothing (0) takes a level (IHI 0069, 4.5; Linux binding `arm,gic-v3`).
+fn foreign_trigger(specifier: Specifier) -> Option<u32> {
+    let flags = specifier.cells().get(2)? & 15;
+    (!matches!(flags, 0 | 1 | 4)).then_some(flags)
+}
+
 /// Each SPI has one owner.
-fn shared_interrupts(
-    drafts: &[Draft<'_>],
-    accesses: &[Access<'_>],
-    platform: &Platform<'_>,
-    findings: &mut Findings,
-) {
-    let mut owners: Vec<(IntId, usize)> = Vec::new();
-    for (partition, (draft, access)) in drafts.iter().zip(accesses).enumerate() {
-        for owned in &access.interrupts {
-            let other = owners.iter().find(|(intid, _)| *intid == owned.intid);
-            if let Some(other) = other.and_then(|(_, other)| drafts.get(*other)) {
-                let (intid, other) = (owned.intid, other.node.path());
-                let message = text!(
-                    "{intid} is shared with a device of {other}; give both devices to one partition, or one by access-registers and polled"
-                );
-                findings.push(draft.node, message);
+fn shared_interrupts<'a>(accesses: &[Access<'a>], platform: &Platform<'a>, findings: &mut Findings<'a>) {
+    let mut owners: Vec<(IntId, At)> = Vec::new();
+    for access in accesses {
+        for &(intid, at) in &access.interrupt_places {
+            if let Some((_, other)) = owners.iter().find(|(owned, _)| *owned == intid) {
+                findings.push_with(Rule::InterruptShared, at, *other, &[Value::Number(intid.raw().into())]);
             }
-            owners.push((owned.intid, partition));
+            if let Some(uart) = platform.uart
+                && uart.intid == Some(intid)
+                && !accesses
+                    .iter()
+                    .any(|access| access.nodes.iter().any(|(node, _)| node.path() == uart.path))
+            {
+                let values = [Value::Number(intid.raw().into()), Value::Text(uart.path)];
+                findings.push(Rule::InterruptOfHypervisor, at, &values);
+            }
         }
-        if let Some(uart) = platform.uart
-            && let Some(intid) = uart.intid
-            && !accesses.iter().any(|access| access.nodes.iter().any(|node| node.path() == uart.path))
-            && access.interrupts.iter().any(|owned| owned.intid == intid)
-        {
-            let message = text!(
-                "{intid} is shared with {}, which the hypervisor keeps; give the device by access-registers and polled",
-                uart.path
-            );
-            findings.push(draft.node, message);
-        }
+        owners.extend(&access.interrupt_places);
     }
 }

@@ -4,10 +4,11 @@
 //! everything compiled in uses low memory and a bss of unknown size, and is hurt least there.
 
 use alloc::vec::Vec;
-use core::fmt;
 
-use super::names::{Quoted, list};
-use super::{DTB_SPACE, Draft, Findings, Size};
+use super::draft::Draft;
+use super::properties::Key;
+use super::rules::{Rule, Value};
+use super::{DTB_SPACE, Findings};
 use crate::addr::{Address, BLOCK_2M, Ipa, PAGE_SIZE, Region};
 use crate::image::Image;
 use crate::plan::{OsType, Segment};
@@ -24,20 +25,20 @@ pub(super) struct Layout<'a> {
 pub(super) fn lay_out<'a>(
     draft: &Draft<'a>,
     payload: &dyn Fn(&str) -> Option<&'a [u8]>,
-    findings: &mut Findings,
+    findings: &mut Findings<'a>,
 ) -> Option<Layout<'a>> {
-    let mut find = |property, name: Option<&'a str>| {
+    let mut find = |key, name: Option<&'a str>| {
         let name = name?;
-        let data = payload(name);
-        match data {
-            None => findings.push(draft.node, text!("{property} {} is not in the bundle", Quoted(name))),
-            Some([]) => findings.push(draft.node, text!("{property} {} is empty", Quoted(name))),
-            Some(_) => {}
-        }
-        Some((name, data.filter(|data| !data.is_empty())?))
+        let rule = match payload(name) {
+            None => Rule::PayloadMissing,
+            Some([]) => Rule::PayloadEmpty,
+            Some(data) => return Some((name, data)),
+        };
+        findings.push_text(rule, draft.at(key), name);
+        None
     };
-    let kernel = find("kernel", draft.kernel);
-    let ramdisk = find("ramdisk", draft.ramdisk);
+    let kernel = find(Key::Kernel, draft.kernel);
+    let ramdisk = find(Key::Ramdisk, draft.ramdisk);
     let (name, data) = kernel?;
     let base = draft.memory.first()?.ipa.start();
     let (mut segments, entry) = place_kernel(draft, base, name, data, findings)?;
@@ -45,26 +46,20 @@ pub(super) fn lay_out<'a>(
     for segment in &segments {
         occupied.extend(Region::new(segment.ipa, segment.memory_size));
     }
-    let mut place = |size: u64, what| {
+    let mut place = |size: u64, rule, key| {
         let place = place_high(draft, &occupied, size);
         match place {
             Some(region) => occupied.push(region),
-            None => {
-                let message = text!(
-                    "{what} of {} does not fit beside the kernel in memory; make memory larger",
-                    Size(size)
-                );
-                findings.push(draft.node, message);
-            }
+            None => findings.push_number(rule, draft.at(key), size),
         }
         place
     };
-    let dtb = place(DTB_SPACE, "the device tree");
+    let dtb = place(DTB_SPACE, Rule::NoRoomForTree, Key::Memory);
     let ramdisk = match ramdisk {
         None => None,
         Some((name, data)) => {
             let size = data.len() as u64;
-            let region = place(size, "the ramdisk")?;
+            let region = place(size, Rule::NoRoomForRamdisk, Key::Ramdisk)?;
             segments.push(Segment {
                 payload: name,
                 offset: 0,
@@ -86,23 +81,22 @@ fn place_kernel<'a>(
     base: Ipa,
     name: &'a str,
     data: &[u8],
-    findings: &mut Findings,
+    findings: &mut Findings<'a>,
 ) -> Option<(Vec<Segment<'a>>, Ipa)> {
-    let quoted = Quoted(name);
-    let mut refuse = |message: fmt::Arguments<'_>| {
-        findings.push(draft.node, message);
+    let mut refuse = |rule, key, one, two| {
+        findings.push(rule, draft.at(key), &[Value::Text(name), Value::Number(one), Value::Number(two)]);
         None
     };
     let image = match Image::parse(data) {
         Ok(image) => image,
-        Err(error) => return refuse(text!("kernel {quoted} cannot be used: {error}")),
+        Err(rule) => return refuse(rule, Key::Kernel, 0, 0),
     };
     if draft.os == OsType::Linux && !matches!(image, Image::Arm64(_)) {
-        let hint = match data {
-            [0x1f, 0x8b, ..] => "is compressed with gzip; unpack it",
-            _ => "is no arm64 Image, which os,type = \"linux\" needs",
+        let rule = match data {
+            [0x1f, 0x8b, ..] => Rule::LinuxCompressed,
+            _ => Rule::NotLinux,
         };
-        return refuse(text!("kernel {quoted} {hint}"));
+        return refuse(rule, Key::Kernel, 0, 0);
     }
     let file_size = data.len() as u64;
     let whole =
@@ -124,24 +118,22 @@ fn place_kernel<'a>(
                     .map(|base| Ipa::new(base.raw() & !mask))
                     .and_then(|base| base.checked_add(header.text_offset)),
             };
-            let Some(start) = start else {
-                return refuse(text!("kernel {quoted} does not fit in memory"));
-            };
-            if start.raw() & mask != header.text_offset {
-                return refuse(text!(
-                    "load-address {start} does not suit kernel {quoted}, \
-                     which wants to be {:#x} bytes above a multiple of 2 MiB",
-                    header.text_offset
-                ));
+            // Memory ends far below the end of the address space, where no start could be found.
+            let start = start.unwrap_or(Ipa::new(u64::MAX));
+            if load_address.is_some() && start.raw() & mask != header.text_offset {
+                return refuse(
+                    Rule::LoadAddressUnsuitable,
+                    Key::LoadAddress,
+                    start.raw(),
+                    header.text_offset,
+                );
             }
             segments.push(whole(start, header.image_size));
             start
         }
         Image::Elf(elf) => {
             if load_address.is_some() {
-                return refuse(text!(
-                    "load-address has no use: kernel {quoted} is ELF and says where it goes"
-                ));
+                return refuse(Rule::LoadAddressUseless, Key::LoadAddress, 0, 0);
             }
             segments.extend(elf.segments.iter().map(|segment| Segment {
                 payload: name,
@@ -158,22 +150,22 @@ fn place_kernel<'a>(
     for segment in &segments {
         let region = Region::new(segment.ipa, segment.memory_size);
         if !region.is_some_and(|region| draft.memory.iter().any(|range| range.ipa.encloses(region))) {
-            return refuse(text!(
-                "kernel {quoted} does not fit: it needs {} at {}, and memory is {}; make memory larger or move it",
-                Size(segment.memory_size),
-                segment.ipa,
-                list(draft.memory.iter().map(|range| range.ipa))
-            ));
+            return refuse(Rule::KernelDoesNotFit, Key::Kernel, segment.memory_size, segment.ipa.raw());
         }
     }
     let inside = |segment: &Segment<'_>| {
         Region::new(segment.ipa, segment.memory_size).is_some_and(|region| region.contains(entry))
     };
     if !segments.iter().any(inside) {
-        return refuse(text!("entry {entry} lies outside of kernel {quoted}"));
+        return refuse(Rule::EntryOutside, Key::Entry, entry.raw(), 0);
     }
     if entry.raw() & 3 != 0 {
-        return refuse(text!("entry {entry} is no multiple of 4, as every instruction's address is"));
+        let key = match (draft.entry, load_address) {
+            (Some(_), _) => Key::Entry,
+            (None, Some(_)) => Key::LoadAddress,
+            (None, None) => Key::Kernel,
+        };
+        return refuse(Rule::EntryUnaligned, key, entry.raw(), 0);
     }
     Some((segments, entry))
 }

@@ -2,23 +2,31 @@
 
 use alloc::vec::Vec;
 
-use super::names::list;
-use super::{Findings, Size};
+use super::rules::{Rule, Value};
+use super::{At, Findings};
 use crate::addr::{BLOCK_1G, BLOCK_2M, Ipa, PAGE_SIZE, Pa, Region};
-use crate::platform::Platform;
-use crate::tree::Node;
+use crate::platform::{BUNDLE, HYPERVISOR, Platform};
 
 /// The RAM of the machine while it is being given away.
-pub(super) struct Pool<'a> {
-    ram: &'a [Region<Pa>],
+pub(super) struct Pool<'p, 'a> {
+    ram: &'p [Region<Pa>],
     /// What nobody has, sorted by address, whole pages.
     free: Vec<Region<Pa>>,
     /// What somebody has.
-    taken: Vec<(Region<Pa>, &'a str)>,
+    taken: Vec<(Region<Pa>, Holder<'a>)>,
 }
 
-impl<'a> Pool<'a> {
-    pub(super) fn new(platform: &'a Platform<'_>) -> Self {
+/// Who has memory.
+#[derive(Clone, Copy)]
+enum Holder<'a> {
+    /// Not a partition.
+    Reserved(&'a str),
+    /// A partition, as this place in the manifest says.
+    Partition(At),
+}
+
+impl<'p, 'a> Pool<'p, 'a> {
+    pub(super) fn new(platform: &'p Platform<'a>) -> Self {
         let mask = PAGE_SIZE.wrapping_sub(1);
         let mut pool = Self { ram: &platform.ram, free: Vec::new(), taken: Vec::new() };
         for region in &platform.ram {
@@ -32,37 +40,39 @@ impl<'a> Pool<'a> {
             let size = (reservation.region.last().raw() | mask).wrapping_sub(start).saturating_add(1);
             if let Some(region) = Region::new(Pa::new(start), size) {
                 pool.carve(region);
-                pool.taken.push((region, reservation.holder));
+                pool.taken.push((region, Holder::Reserved(reservation.holder)));
             }
         }
         pool
     }
 
-    /// Takes `size` bytes at `pa`, not empty, as `what` in the manifest asks.
-    pub(super) fn take(&mut self, pa: Pa, size: u64, what: &str, node: Node<'a>, findings: &mut Findings) {
+    /// Takes `size` bytes at `pa`, not empty, as `at` in the manifest asks.
+    pub(super) fn take(&mut self, pa: Pa, size: u64, at: At, findings: &mut Findings<'a>) {
         let Some(region) = Region::new(pa, size) else {
-            let message = text!("{what} {pa} of {} runs past the end of the address space", Size(size));
-            return findings.push(node, message);
+            return findings.push(Rule::PhysicalBeyond, at, &[Value::Number(pa.raw()), Value::Number(size)]);
         };
         if !self.ram.iter().any(|ram| ram.encloses(region)) {
-            let ram = list(self.ram.iter());
-            findings.push(node, text!("{what} {region} is not RAM; the board's RAM is {ram}"));
-        } else if let Some((other, holder)) = self.taken.iter().find(|(other, _)| other.overlaps(region)) {
-            findings.push(
-                node,
-                text!(
-                    "{what} {region} overlaps {other}, which belongs to {holder}; \
-                     move it"
-                ),
-            );
-        } else {
-            self.give(region, node);
+            return findings.push(Rule::NotRam, at, &[region.into()]);
+        }
+        let Some((other, holder)) = self.taken.iter().find(|(other, _)| other.overlaps(region)) else {
+            return self.give(region, at);
+        };
+        let (region, other) = (region.into(), (*other).into());
+        match *holder {
+            Holder::Partition(owner) => {
+                findings.push_with(Rule::OverPartition, at, owner, &[region, other]);
+            }
+            Holder::Reserved(HYPERVISOR) => findings.push(Rule::OverHypervisor, at, &[region, other]),
+            Holder::Reserved(BUNDLE) => findings.push(Rule::OverBundle, at, &[region, other]),
+            Holder::Reserved(holder) => {
+                findings.push(Rule::OverFirmware, at, &[region, other, Value::Text(holder)]);
+            }
         }
     }
 
     /// Takes the first place where `ipa` fits with the largest blocks that it can have: IPA and PA have to
     /// agree in the bits below a block's size. `None` where there is a finding.
-    pub(super) fn choose(&mut self, ipa: Region<Ipa>, node: Node<'a>, findings: &mut Findings) -> Option<Pa> {
+    pub(super) fn choose(&mut self, ipa: Region<Ipa>, at: At, findings: &mut Findings<'a>) -> Option<Pa> {
         let region = [BLOCK_1G, BLOCK_2M, PAGE_SIZE]
             .into_iter()
             .filter(|&block| block == PAGE_SIZE || holds_block(ipa, block))
@@ -70,23 +80,16 @@ impl<'a> Pool<'a> {
         let Some(region) = region else {
             let total = self.free.iter().fold(0_u64, |sum, free| sum.saturating_add(free.size()));
             let largest = self.free.iter().map(|free| free.size()).max().unwrap_or(0);
-            let message = text!(
-                "memory of {} does not fit: {} of RAM are free, {} of them in one piece; \
-                 make it smaller or split it",
-                Size(ipa.size()),
-                Size(total),
-                Size(largest)
-            );
-            findings.push(node, message);
+            findings.push(Rule::NoRoom, at, &[ipa.size(), total, largest].map(Value::Number));
             return None;
         };
-        self.give(region, node);
+        self.give(region, at);
         Some(region.start())
     }
 
-    fn give(&mut self, region: Region<Pa>, node: Node<'a>) {
+    fn give(&mut self, region: Region<Pa>, at: At) {
         self.carve(region);
-        self.taken.push((region, node.path()));
+        self.taken.push((region, Holder::Partition(at)));
     }
 
     fn carve(&mut self, region: Region<Pa>) {

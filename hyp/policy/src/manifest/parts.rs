@@ -8,69 +8,67 @@ use alloc::vec::Vec;
 use bulkhead_board::divided::{InterruptEnable, Write};
 
 use super::devices::{Access, Claim, Share};
-use super::{Draft, Findings};
+use super::draft::Draft;
+use super::properties::Key;
+use super::rules::{Rule, Value};
+use super::{At, Findings};
 use crate::plan::DevicePart;
 use crate::platform::Platform;
-use crate::shared_page::{Rule, rules_for};
+use crate::shared_page::{self, rules_for};
 use crate::tree::{Node, Property, Tree};
 
 /// Adds the units of divided devices for which a partition asks to its wishes.
 pub(super) fn units<'a>(
-    draft: &Draft<'_>,
+    draft: &Draft<'a>,
     platform: &Platform<'_>,
     board: &'a Tree<'a>,
-    wishes: &mut Vec<(Node<'a>, Share)>,
-    findings: &mut Findings,
+    wishes: &mut Vec<(Node<'a>, Share, At)>,
+    findings: &mut Findings<'a>,
 ) {
-    for (property, numbers) in [("gpio-pins", &draft.gpio_pins), ("dma-channels", &draft.dma_channels)] {
+    for (key, numbers) in [(Key::GpioPins, &draft.gpio_pins), (Key::DmaChannels, &draft.dma_channels)] {
         if numbers.is_empty() {
             continue;
         }
         let known = platform.board.map_or(&[][..], |board| board.divided);
-        let device = known.iter().find(|device| device.property == property);
+        let device = known.iter().find(|device| device.property == key.name());
         let Some((device, node)) = device.and_then(|device| {
             Some((device, board.nodes().find(|node| node.is_compatible(device.compatible))?))
         }) else {
-            findings.push(
-                draft.node,
-                text!("Bulkhead knows no device of this board to divide; take {property} out"),
-            );
+            findings.push(Rule::NothingToDivide, draft.at(key), &[]);
             continue;
         };
         let usable = device.usable.and_then(|name| node.property(name)).and_then(Property::u32);
         let all = u64::MAX.wrapping_shr(64_u32.wrapping_sub(device.units.into()));
         let usable = usable.map_or(all, |usable| all & u64::from(usable));
         let mut units = 0_u64;
-        for &number in numbers {
+        for (entry, &number) in numbers.iter().enumerate() {
             let bit = 1_u64.checked_shl(number).unwrap_or(0) & usable;
             if bit == 0 {
-                let (unit, path) = (device.unit, node.path());
-                let message = text!(
-                    "there is no {unit} {number} to give; what {path} has to give are the bits of {usable:#x}"
-                );
-                findings.push(draft.node, message);
+                let values =
+                    [Value::Text(device.unit), Value::Number(number.into()), Value::Text(node.path())];
+                findings.push(Rule::NoSuchUnit, draft.entry_of(key, entry), &values);
             }
             units |= bit;
         }
-        wishes.push((node, Share::Units(device, units)));
+        wishes.push((node, Share::Units(device, units), draft.at(key)));
     }
 }
 
 /// `polled` names only what the partition has in part.
-pub(super) fn check_polled(
-    draft: &Draft<'_>,
+pub(super) fn check_polled<'a>(
+    draft: &Draft<'a>,
     access: &Access<'_>,
     board: &Tree<'_>,
-    findings: &mut Findings,
+    findings: &mut Findings<'a>,
 ) {
-    for &name in &draft.polled {
-        let path = board.find(name).map(Node::path);
-        if !access.windows.iter().any(|window| Some(window.path) == path && window.part.is_some()) {
-            let name = super::names::Quoted(name);
-            let message = text!(
-                "polled names {name}, of which the partition has nothing by access-registers or gpio-pins"
-            );
-            findings.push(draft.node, message);
+    for (entry, &name) in draft.polled.iter().enumerate() {
+        let at = draft.entry_of(Key::Polled, entry);
+        let Some(node) = board.find(name) else {
+            super::devices::unknown(at, name, findings);
+            continue;
+        };
+        if !access.windows.iter().any(|window| window.path == node.path() && window.part.is_some()) {
+            findings.push_text(Rule::PolledNothing, at, name);
         }
     }
 }
@@ -85,20 +83,17 @@ fn interrupt_enables<'a>(
 }
 
 /// What a claim to a part comes to, if it can be polled where it is to be.
-pub(super) fn part(
-    claim: &Claim<'_, '_>,
+pub(super) fn part<'a>(
+    claim: &Claim<'_, 'a>,
     polled: bool,
     platform: &Platform<'_>,
-    findings: &mut Findings,
+    findings: &mut Findings<'a>,
 ) -> Option<DevicePart> {
+    let path = claim.node.path();
     if let Share::Registers = claim.share
         && claim.node.property("#clock-cells").is_some()
     {
-        let message = text!(
-            "{} switches the clocks of its neighbours; give it by access, and them to the same partition",
-            claim.node.path()
-        );
-        findings.push(claim.draft.node, message);
+        findings.push_text(Rule::SwitchesClocks, claim.place, path);
     }
     let (units, quiet) = match claim.share {
         Share::Whole => return None,
@@ -106,11 +101,7 @@ pub(super) fn part(
         Share::Units(device, units) => (Some((device, units)), !device.interrupt_per_unit),
     };
     if polled && !quiet {
-        let message = text!(
-            "{} cannot be polled: Bulkhead does not know how to keep its interrupt from rising",
-            claim.node.path()
-        );
-        findings.push(claim.draft.node, message);
+        findings.push_with(Rule::NotPollable, claim.draft.at(Key::Polled), claim.place, &[Value::Text(path)]);
     }
     Some(DevicePart { polled, units })
 }
@@ -124,16 +115,17 @@ pub(super) fn rules(
     size: u64,
     first: bool,
     platform: &Platform<'_>,
-) -> Vec<Rule> {
+) -> Vec<shared_page::Rule> {
     if let Some((device, units)) = part.units {
         return rules_for(device, units, start, part.polled);
     }
     let last = u64::from(start).saturating_add(size).saturating_sub(1) as u16;
-    let mut rules = alloc::vec![Rule { first: start, last, mask: u32::MAX, write: Write::Zeros }];
+    let mut rules =
+        alloc::vec![shared_page::Rule { first: start, last, mask: u32::MAX, write: Write::Zeros }];
     for enable in interrupt_enables(node, platform).filter(|_| part.polled && first) {
         let first = start.saturating_add(enable.offset);
         let last = first.saturating_add(3);
-        rules.push(Rule { first, last, mask: !enable.bits, write: Write::Zeros });
+        rules.push(shared_page::Rule { first, last, mask: !enable.bits, write: Write::Zeros });
     }
     rules
 }
