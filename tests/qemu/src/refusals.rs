@@ -12,10 +12,10 @@ use crate::lab::{Lab, SOON};
 
 /// Faulty manifests and a piece of what must be said of each.
 const FAULTS: [(&str, &str); 4] = [
-    ("overlap-memory", "/partitions/rtos: physical-memory"),
-    ("cpu-twice", "/partitions/rtos: cpu 2 is already given to /partitions/linux"),
-    ("unknown-path", "/partitions/rtos: access names"),
-    ("image-too-big", "/partitions/linux: kernel \"big.Image\" does not fit"),
+    ("memory-overlap", "BH0215: /partitions/rtos: memory 0x40800000"),
+    ("cpu-twice", "BH0103: /partitions/rtos: cpu 2 is already given to /partitions/linux"),
+    ("unknown-path", "BH0401: /partitions/rtos: access names"),
+    ("image-too-big", "BH0316: /partitions/linux: kernel \"big.Image\" does not fit"),
 ];
 
 /// The payloads that the fixtures name.
