@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::rules::Rule;
-use super::{At, Findings, MAX_LIST};
+use super::{At, Findings, MAX_LIST, MAX_RANGES};
 use crate::tree::{Node, Property};
 
 /// How a property's value is written.
@@ -173,16 +173,20 @@ impl<'a> Reader<'a, '_> {
     }
 
     pub(super) fn addresses(&mut self, key: Key) -> Option<Vec<u64>> {
-        self.get(key, |p| Some(p.u64s()?.collect()))
+        // One pair more than there may be shows that there are too many.
+        let limit = MAX_RANGES.saturating_add(1).saturating_mul(2);
+        self.get(key, |p| Some(p.u64s()?.take(limit).collect()))
     }
 
-    /// A list of numbers, one more than [`MAX_LIST`] where there are more.
+    /// A list of numbers.
     pub(super) fn numbers(&mut self, key: Key) -> Vec<u32> {
         let list = self.get(key, |p| {
             let list = p.u32s().filter(|list| list.len() != 0)?;
             Some(list.take(MAX_LIST.saturating_add(1)).collect())
         });
-        list.unwrap_or_default()
+        let list: Vec<_> = list.unwrap_or_default();
+        self.limit(key, list.len());
+        list
     }
 
     /// A list of names of devices.
@@ -191,12 +195,16 @@ impl<'a> Reader<'a, '_> {
             let list: Vec<_> = p.strings().take(MAX_LIST.saturating_add(1)).collect();
             (!list.is_empty()).then_some(list)
         });
-        let mut list = list.unwrap_or_default();
-        if list.len() > MAX_LIST {
-            self.push_number(Rule::TooManyEntries, key, MAX_LIST as u64);
-            list.truncate(MAX_LIST);
-        }
+        let list = list.unwrap_or_default();
+        self.limit(key, list.len());
         list
+    }
+
+    /// A list has so many entries.
+    fn limit(&mut self, key: Key, entries: usize) {
+        if entries > MAX_LIST {
+            self.push_number(Rule::TooManyEntries, key, MAX_LIST as u64);
+        }
     }
 
     pub(super) fn require(&mut self, key: Key) {
