@@ -38,6 +38,8 @@ pub struct Board {
     /// Physical address of a PL011 that firmware leaves ready to send. Characters that tell how far the boot came go there before
     /// the tree is understood.
     pub early_pl011: Option<u64>,
+    /// List registers of its GIC: so many interrupts a CPU keeps ready for its guest.
+    pub list_registers: u8,
 }
 
 impl Board {
@@ -80,6 +82,7 @@ mod tests {
         added: &[],
         power: None,
         early_pl011: None,
+        list_registers: 4,
     };
 
     #[test]

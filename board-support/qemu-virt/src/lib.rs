@@ -16,4 +16,6 @@ pub const BOARD: Board = Board {
     added: &[],
     power: None,
     early_pl011: None,
+    // As its Cortex-A72 has, and its GICv2.
+    list_registers: 4,
 };

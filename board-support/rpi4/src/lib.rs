@@ -26,4 +26,6 @@ pub const BOARD: Board = Board {
     power: Some(PowerController { compatible: "brcm,bcm2711-pm", model: PowerModel::Bcm2835Pm }),
     // UART 0 (BCM2711 ARM Peripherals, 1.2 and 11.5), on GPIO 14 and 15 with `dtoverlay=disable-bt`.
     early_pl011: Some(0xfe20_1000),
+    // Those of its GIC-400.
+    list_registers: 4,
 };

@@ -25,4 +25,5 @@ pub mod system;
 pub mod terminal;
 pub mod testing;
 pub mod trusted;
+pub mod warnings;
 pub mod workspace;

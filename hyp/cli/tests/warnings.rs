@@ -1,0 +1,229 @@
+//! Each warning comes where it should and nowhere else.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bulkhead::diagnostic::{Diagnostic, Location, Severity};
+use bulkhead::system::dtc;
+use bulkhead::warnings::{CODES, warnings};
+use bulkhead_boards::BOARDS;
+use bulkhead_policy::manifest;
+use bulkhead_policy::platform::Platform;
+use bulkhead_policy::tree::Tree;
+
+fn manifests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/manifests")
+}
+
+fn compile(source: &str) -> Vec<u8> {
+    let (blob, messages) = dtc(source, &manifests()).expect("dtc runs");
+    blob.unwrap_or_else(|| panic!("{messages}\n{source}"))
+}
+
+/// The warnings of a manifest that is accepted on a board.
+fn warn(source: &str, board: &[u8]) -> Vec<Diagnostic> {
+    let mut image = vec![0; 4096];
+    image[16..24].copy_from_slice(&0x10_0000_u64.to_le_bytes());
+    image[24] = 0xa;
+    image[56..60].copy_from_slice(b"ARM\x64");
+    let bare = vec![0xd5; 4096];
+    let blob = compile(source);
+    let (board, tree) = (Tree::new(board).expect("a tree"), Tree::new(&blob).expect("a tree"));
+    let mut platform = Platform::from_tree(&board, &BOARDS).expect("a machine");
+    let plan = manifest::check(&tree, &mut platform, &board, &|name| match name {
+        "Image" => Some(&image[..]),
+        _ => Some(&bare[..]),
+    });
+    let plan = plan.unwrap_or_else(|findings| panic!("{findings:?}\n{source}"));
+    warnings(&tree, &board, &platform, &plan)
+}
+
+fn board(name: &str) -> Vec<u8> {
+    let name = if name == "rpi4" { "rpi4-qemu" } else { name };
+    fs::read(manifests().join(format!("boards/{name}.dtb"))).expect("the board's tree")
+}
+
+/// The line that `mark` stands at is about the place that was named.
+fn assert_marked(source: &str, mark: &str, place: &Location) {
+    let line = source.lines().find(|line| line.ends_with(&format!("// <- {mark}")));
+    let line = line.unwrap_or_else(|| panic!("no line is marked {mark}"));
+    let node = place.path.rsplit('/').next().expect("a name");
+    assert_eq!(line.split_whitespace().next(), Some(place.property.as_deref().unwrap_or(node)), "{place:?}");
+    let block = source.split(line).next().expect("what is above");
+    assert!(block.lines().any(|above| above.trim() == format!("{node} {{")) || line.contains(node), "{node}");
+}
+
+#[test]
+fn each_warning_comes_alone_and_not_to_its_neighbour() {
+    for code in CODES {
+        for kind in ["invalid", "valid"] {
+            let path = manifests().join("rules").join(code).join(format!("{kind}.dts"));
+            let source =
+                fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let name =
+                source.lines().find_map(|line| line.strip_prefix("// board: ")).unwrap_or("qemu-virt-gicv3");
+            let found = warn(&source, &board(name));
+            for one in &found {
+                println!("{one}\n    {:?}\n    {:?} {:?}", one.other, one.notes, one.help);
+            }
+            let codes: Vec<_> = found.iter().map(|found| found.code.as_str()).collect();
+            let expected: &[&str] = if kind == "valid" { &[] } else { &[code] };
+            assert_eq!(codes, expected, "{code} {kind}");
+            for found in &found {
+                assert_eq!(found.severity, Severity::Warning);
+                assert_marked(&source, code, &found.at);
+                assert_eq!(found.other.is_some(), source.contains("// <- other"), "{code}");
+                found.other.iter().for_each(|(other, _)| assert_marked(&source, "other", other));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_board_with_dependencies_is_what_its_source_says() {
+    let source = fs::read_to_string(manifests().join("boards/dependencies.dts")).expect("the source");
+    assert!(compile(&source) == board("dependencies"), "run dtc on boards/dependencies.dts");
+}
+
+/// Two bare partitions with these devices, on the board with dependencies.
+fn two(first: &str, second: &str) -> Vec<String> {
+    let partition = |name, cpu, access| {
+        format!(
+            "{name} {{ os,type = \"bare\"; cpus = <{cpu}>; memory = /bits/ 64 <0x40000000 0x1000000>; \
+             kernel = \"bare.bin\"; console = \"pl011\"; access = {access}; }};"
+        )
+    };
+    let (first, second) = (partition("one", 0, first), partition("two", 1, second));
+    let source = format!(
+        "/dts-v1/; / {{ compatible = \"bulkhead,manifest-v1\"; partitions {{ {first} {second} }}; }};"
+    );
+    warn(&source, &board("dependencies")).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn who_has_the_provider_can_hurt() {
+    for (provider, device, expected) in [
+        (
+            "clock@a000000",
+            "timer@a010000",
+            "BH0903: /partitions/two: /timer@a010000 depends on clock 1 of /clock@a000000, which partition one has: it can change or stop it",
+        ),
+        (
+            "pinctrl@a001000",
+            "pwm@a030000",
+            "BH0905: /partitions/two: /pwm@a030000 depends on pin controller /pinctrl@a001000, which partition one has: it can take the pins away",
+        ),
+        (
+            "power@a002000",
+            "dsp@a040000",
+            "BH0906: /partitions/two: /dsp@a040000 depends on power domain 1 of /power@a002000, which partition one has: it can switch it off",
+        ),
+        (
+            "reset@a003000",
+            "crc@a050000",
+            "BH0907: /partitions/two: /crc@a050000 depends on reset 3 of /reset@a003000, which partition one has: it can reset the device",
+        ),
+    ] {
+        assert_eq!(two(&format!("\"/{provider}\""), &format!("\"/{device}\"")), [expected]);
+        // Its own is nobody else's business.
+        let both = format!("\"/{provider}\", \"/{device}\"");
+        assert_eq!(two(&both, "\"/gpio@a004000\""), [""; 0]);
+    }
+}
+
+#[test]
+fn what_feeds_a_provider_counts() {
+    // Through a divider that nobody can change.
+    let found = two("\"/timer@a013000\"", "\"/timer@a014000\"");
+    assert_eq!(
+        found,
+        [
+            "BH0903: /partitions/two: /timer@a014000 of partition two depends on clock 7 of /clock@a000000, and so does /timer@a013000 of partition one"
+        ]
+    );
+    // A supply that a pin switches, against the one that feeds it and cannot be switched.
+    assert_eq!(two("\"/adc@a022000\"", "\"/adc@a023000\""), [""; 0]);
+    // A list that makes no sense is no dependency.
+    assert_eq!(two("\"/crc@a053000\"", "\"/crc@a052000\""), [""; 0]);
+}
+
+/// What is said of a Linux partition with these properties and bootargs.
+fn linux(properties: &str, bootargs: &str) -> Vec<String> {
+    let source = format!(
+        "/dts-v1/; / {{ compatible = \"bulkhead,manifest-v1\"; partitions {{ linux {{ os,type = \"linux\"; cpus = <0>; \
+         memory = /bits/ 64 <0x40000000 0x10000000>; kernel = \"Image\"; {properties} bootargs = \"{bootargs}\"; }}; }}; }};"
+    );
+    warn(&source, &board("qemu-virt-gicv3")).iter().map(|found| found.message.clone()).collect()
+}
+
+#[test]
+fn consoles_are_judged_by_their_drivers() {
+    let (emulated, real) = ("console = \"pl011\";", "access = \"/pl011@9000000\";");
+    let moved = "console = \"pl011\"; console-address = /bits/ 64 <0x1c090000>;";
+    for (properties, bootargs) in [
+        (emulated, "console=ttyAMA0"),
+        (real, "console=ttyAMA0,115200n8 earlycon=pl011,mmio32,0x09000000"),
+        (emulated, "quiet"),
+        (emulated, "earlycon"),
+        (emulated, "console=tty0 console=ttyAMA0"),
+        (emulated, "console=ttyAMA0 console=ttyS0"),
+        (emulated, "console=ttyUSB0"),
+        (emulated, "console=ttyAMA0 -- console=ttyS0"),
+        (moved, "earlycon=pl011,0x1c090000"),
+    ] {
+        assert_eq!(linux(properties, bootargs), [""; 0], "{properties} {bootargs}");
+    }
+    for (properties, bootargs, expected) in [
+        (emulated, "console=ttyS0", "bootargs say console=ttyS0, but linux has no 8250 or mini-UART"),
+        (
+            real,
+            "console=ttyS1,115200",
+            "bootargs say console=ttyS1,115200, but linux has no 8250 or mini-UART",
+        ),
+        (emulated, "console=hvc0", "bootargs say console=hvc0, but linux has no virtio device"),
+        (
+            emulated,
+            "console=ttymxc0",
+            "bootargs say console=ttymxc0, but linux has no serial port of that kind",
+        ),
+        (
+            moved,
+            "console=ttyAMA0 earlycon=pl011,0x9000000",
+            "bootargs say earlycon=pl011,0x9000000, but linux has no PL011 at 0x9000000: the emulated one is at 0x1c090000",
+        ),
+        (
+            emulated,
+            "earlycon=uart8250,mmio32,0x9000000",
+            "bootargs say earlycon=uart8250,mmio32,0x9000000, but linux has a PL011 at 0x9000000, which is nothing for uart8250",
+        ),
+        (
+            emulated,
+            "earlycon=uart8250,mmio32,0xfe215040",
+            "bootargs say earlycon=uart8250,mmio32,0xfe215040, but linux has no serial port at 0xfe215040",
+        ),
+    ] {
+        assert_eq!(linux(properties, bootargs), [expected], "{properties} {bootargs}");
+    }
+    // Nothing to speak through at all.
+    assert_eq!(
+        linux("", "console=ttyAMA0"),
+        [
+            "linux has no console and no serial port: nothing that it prints can be seen",
+            "bootargs say console=ttyAMA0, but linux has no PL011"
+        ]
+    );
+}
+
+#[test]
+fn the_systems_that_are_shipped_have_no_warnings() {
+    for (name, tree) in [
+        ("demo", "qemu-virt-gicv3"),
+        ("pair", "qemu-virt-gicv3"),
+        ("demo", "rpi4-qemu"),
+        ("hostile", "rpi4-qemu"),
+    ] {
+        let path = manifests().join(format!("../../partitions/systems/{name}.dts"));
+        let source = fs::read_to_string(path).expect("a system");
+        assert_eq!(warn(&source, &board(tree)), [], "{name}");
+    }
+}
