@@ -246,11 +246,10 @@ impl Board {
             .args(self.options(&suffix)?)
             .output()
             .with_context(|| format!("cannot run {QEMU}"))?;
-        ensure!(
-            output.status.success(),
-            "{QEMU} does not write its device tree:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        // It names itself, and what follows is for those who know its options.
+        let complaint = complaint.lines().next().unwrap_or("it does not say why");
+        ensure!(output.status.success(), "{QEMU} makes no device tree for {}: {complaint}", self.label);
         std::fs::read(file.path()).context("cannot read QEMU's device tree")
     }
 

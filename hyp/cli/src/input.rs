@@ -1,4 +1,5 @@
-//! How the tool reads files that users name: whatever is wrong with one is said in a line, and nothing waits for ever.
+//! How the tool reads files that users name: whatever is wrong with one is said in a line, and no
+//! payload makes the tool wait for ever.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -65,6 +66,20 @@ pub fn payload(path: &Path) -> Result<Vec<u8>> {
 pub fn head(path: &Path, size: u64) -> Result<Vec<u8>> {
     refuse_what_is_no_file(path)?;
     start(path, size)
+}
+
+/// Says early what would be said after a long build: that there is no such file, or no such folder.
+///
+/// # Errors
+///
+/// Where there is none, or it is the other.
+pub fn expect(path: &Path, is_folder: bool) -> Result<()> {
+    let found = fs::metadata(path).with_context(|| cannot_read(path))?;
+    match (is_folder, found.is_dir()) {
+        (true, false) => bail!("{} is a file, not a folder", path.display()),
+        (false, true) => bail!("{} is a folder, not a file", path.display()),
+        _ => Ok(()),
+    }
 }
 
 /// Reading a pipe that nobody writes to would never end.

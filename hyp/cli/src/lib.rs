@@ -13,6 +13,7 @@ pub mod elf;
 pub mod import;
 pub mod initramfs;
 pub mod input;
+pub mod interrupt;
 pub mod linux;
 pub mod new;
 pub mod output;

@@ -14,7 +14,7 @@ use bulkhead::setup::Need;
 use bulkhead::system::{self, Recipe, Refused};
 use bulkhead::testing::{self, Scope, Tally};
 use bulkhead::workspace::{HYPERVISOR, Noise, Workspace};
-use bulkhead::{bench, card, completions, demo, doctor, import, new, say, session, setup, symbolize};
+use bulkhead::{bench, card, completions, demo, doctor, import, input, new, say, session, setup, symbolize};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// Cuts one 64-bit Arm machine into partitions: builds, checks, runs and measures systems.
@@ -176,10 +176,10 @@ struct Input {
     #[command(flatten)]
     machine: Choice,
     /// Another number of CPUs than the machine usually has
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     cpus: Option<u32>,
     /// Another amount of RAM than the machine usually has, in MiB
-    #[arg(long, value_name = "MIB")]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
     memory: Option<u32>,
 }
 
@@ -195,6 +195,8 @@ impl Input {
         let memory = self.memory.unwrap_or(usual.memory);
         let board = Board { cpus, memory, ..usual };
         let manifest = self.manifest.unwrap_or_else(|| demo::manifest(workspace));
+        input::expect(&manifest, false)?;
+        self.payloads.iter().try_for_each(|folder| input::expect(folder, true))?;
         Ok(Recipe { payloads: self.payloads, ..Recipe::new(manifest, board) })
     }
 }

@@ -1,7 +1,7 @@
 //! How the tool writes files: a file is whole, or it is as it was.
 //!
 //! Each goes under a temporary name into the folder where it belongs and gets its own name when all of them are
-//! complete. What a full disk or a missing right leaves is removed: no loader ever takes half an image.
+//! complete. What a full disk, a missing right or a Ctrl-C leaves is removed: no loader ever takes half an image.
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;
@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tempfile::{Builder, NamedTempFile};
+
+use crate::interrupt::Postponed;
 
 /// A file to write.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -70,23 +72,37 @@ pub fn write_new(path: &Path, bytes: &[u8], force: bool) -> Result<()> {
 ///
 /// Names the file that cannot be written. Nothing new is left then, not even folders.
 pub fn write_all(files: &[Output], medium: Medium) -> Result<()> {
+    // A pipe may keep it waiting, and then Ctrl-C has to help.
+    let (files, streams): (Vec<_>, Vec<_>) = files.iter().partition(|file| !is_stream(&real(&file.path)));
+    for stream in streams {
+        write_stream(stream).with_context(|| cannot(stream))?;
+    }
+    let postponed = Postponed::new().context("cannot catch signals")?;
     let mut made = Vec::new();
-    let written = write_and_rename(files, medium, &mut made);
+    let written = write_and_rename(&files, medium, &mut made, &postponed);
     if written.is_err() {
         // Only what is empty is removed, the innermost first.
         made.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
     }
+    postponed.settle();
     written
 }
 
-fn write_and_rename(files: &[Output], medium: Medium, made: &mut Vec<PathBuf>) -> Result<()> {
-    let cannot = |file: &Output| format!("cannot write {}", file.path.display());
+fn cannot(file: &Output) -> String {
+    format!("cannot write {}", file.path.display())
+}
+
+fn write_and_rename(
+    files: &[&Output],
+    medium: Medium,
+    made: &mut Vec<PathBuf>,
+    postponed: &Postponed,
+) -> Result<()> {
     // Those that are dropped before they get their names are removed.
     let mut whole = Vec::new();
     for file in files {
-        if let Some(temporary) = write_aside(file, medium, made).with_context(|| cannot(file))? {
-            whole.push((temporary, file));
-        }
+        whole.push((write_aside(file, medium, made).with_context(|| cannot(file))?, file));
+        anyhow::ensure!(!postponed.is_pending(), "interrupted");
     }
     for (temporary, file) in whole {
         temporary.persist(real(&file.path)).with_context(|| cannot(file))?;
@@ -94,13 +110,18 @@ fn write_and_rename(files: &[Output], medium: Medium, made: &mut Vec<PathBuf>) -
     Ok(())
 }
 
-/// The file under a temporary name, complete; `None` where it is a device or a pipe, which has taken it already.
-fn write_aside(file: &Output, medium: Medium, made: &mut Vec<PathBuf>) -> Result<Option<NamedTempFile>> {
+/// Whether it is a device or a pipe, which takes bytes and has no use for a file in its place.
+fn is_stream(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
+fn write_stream(file: &Output) -> std::io::Result<()> {
+    File::options().write(true).open(&file.path)?.write_all(&file.bytes)
+}
+
+/// The file under a temporary name, complete.
+fn write_aside(file: &Output, medium: Medium, made: &mut Vec<PathBuf>) -> Result<NamedTempFile> {
     let path = real(&file.path);
-    if fs::metadata(&path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-        File::options().write(true).open(&path)?.write_all(&file.bytes)?;
-        return Ok(None);
-    }
     anyhow::ensure!(!path.is_dir(), "it is a folder");
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -114,7 +135,7 @@ fn write_aside(file: &Output, medium: Medium, made: &mut Vec<PathBuf>) -> Result
     if medium == Medium::Removable {
         temporary.as_file().sync_all()?;
     }
-    Ok(Some(temporary))
+    Ok(temporary)
 }
 
 /// Where a link leads: the file is replaced and not the link.

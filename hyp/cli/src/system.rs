@@ -22,6 +22,7 @@ use crate::board::Board;
 use crate::bundle::{self, Payload};
 use crate::elf::{Executable, Sizes};
 use crate::initramfs;
+use crate::input;
 use crate::linux::{self, LinuxParts};
 use crate::output::{self, Medium, Output};
 use crate::say;
@@ -201,7 +202,7 @@ pub fn checked<T>(
     with: impl FnOnce(Checked<'_>) -> Result<T>,
 ) -> Result<T> {
     let (blob, whose) = match &recipe.tree {
-        Some(path) => (read_file(path)?, path.display().to_string()),
+        Some(path) => (input::bytes(path)?, path.display().to_string()),
         None => (recipe.board.tree()?, "QEMU's device tree".to_owned()),
     };
     let board = Tree::new(&blob).with_context(|| whose.clone())?;
@@ -364,10 +365,15 @@ struct Pantry<'a> {
 impl Pantry<'_> {
     /// The content of a payload; `None` where there is none of this name.
     fn find(&self, name: &str) -> Result<Option<Payload>> {
+        if name.is_empty() {
+            return Ok(None);
+        }
         let beside = self.recipe.manifest.parent().unwrap_or(Path::new("."));
         let folders = std::iter::once(beside).chain(self.recipe.payloads.iter().map(PathBuf::as_path));
-        if let Some(path) = folders.map(|folder| folder.join(name)).find(|path| path.is_file()) {
-            return Ok(Some(Payload::new(read_file(&path)?)));
+        if let Some(path) =
+            folders.map(|folder| folder.join(name)).find(|path| path.is_symlink() || path.exists())
+        {
+            return Ok(Some(Payload::new(input::payload(&path)?)));
         }
         match name {
             KERNEL => Ok(Some(Payload::new(read_file(&self.linux()?.kernel)?))),

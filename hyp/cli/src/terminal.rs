@@ -13,8 +13,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bulkhead_hil::{Demultiplexer, Output, Process};
 use crossterm::terminal;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use crate::interrupt::{Postponed, SIGNALS};
 
 use crate::say;
 use crate::screen::{Annotate, Screen, Surface};
@@ -93,7 +94,8 @@ pub fn run(command: Command, annotate: Option<Annotate>) -> Result<End> {
     let (events, incoming) = mpsc::channel();
     let mut process = Process::start(command, events.clone())
         .with_context(|| format!("cannot start {}", program.display()))?;
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).context("cannot catch signals")?;
+    let _postponed = Postponed::new().context("cannot catch signals")?;
+    let mut signals = Signals::new(SIGNALS).context("cannot catch signals")?;
     thread::spawn({
         let events = events.clone();
         move || signals.forever().try_for_each(|signal| events.send(Event::Signal(signal)))
