@@ -40,6 +40,8 @@ pub struct Board {
     pub early_pl011: Option<u64>,
     /// List registers of its GIC: so many interrupts a CPU keeps ready for its guest.
     pub list_registers: u8,
+    /// How many SPIs its GIC has.
+    pub spis: u32,
 }
 
 impl Board {
@@ -83,6 +85,7 @@ mod tests {
         power: None,
         early_pl011: None,
         list_registers: 4,
+        spis: 32,
     };
 
     #[test]

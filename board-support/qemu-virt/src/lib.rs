@@ -18,4 +18,6 @@ pub const BOARD: Board = Board {
     early_pl011: None,
     // As its Cortex-A72 has, and its GICv2.
     list_registers: 4,
+    // QEMU hw/arm/virt: NUM_IRQS.
+    spis: 256,
 };

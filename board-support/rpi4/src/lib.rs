@@ -28,4 +28,6 @@ pub const BOARD: Board = Board {
     early_pl011: Some(0xfe20_1000),
     // Those of its GIC-400.
     list_registers: 4,
+    // BCM2711 ARM Peripherals, 6.5.1: NUM_SPIS=192.
+    spis: 192,
 };

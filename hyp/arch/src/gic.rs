@@ -50,11 +50,17 @@ struct Distributor {
 
 static DISTRIBUTOR: Once<Distributor> = Once::new();
 
+/// How many SPIs the distributor at `registers` has (GICD_TYPER.ITLinesNumber; IHI 0069, 12.9.38).
+#[must_use]
+pub fn spis(registers: &Mmio) -> u32 {
+    (registers.read32(GICD_TYPER) & 0x1f) * 32
+}
+
 /// Brings up the distributor at `registers`: every SPI disabled, level, idle. A GICv2's frames are known by now.
 pub fn init_distributor(registers: Mmio) {
     registers.write32(GICD_CTLR, 0);
     wait_for_writes(&registers);
-    let words = (registers.read32(GICD_TYPER) as usize & 0x1f) + 1;
+    let words = spis(&registers) as usize / 32 + 1;
     let v2 = v2::interface().is_some();
     let group = if v2 { v2::GROUP } else { v3::GROUP };
     for word in 1..words {

@@ -84,8 +84,7 @@ extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
     let hypervisor = Region::new(Pa::new(image), bulkhead_arch::layout::FOOTPRINT);
     let tree_region = Region::new(Pa::new(tree), firmware.len() as u64);
     let initrd = initrd(board);
-    for (region, holder) in
-        [(hypervisor, HYPERVISOR), (tree_region, "the firmware's tree"), (initrd, BUNDLE)]
+    for (region, holder) in [(hypervisor, HYPERVISOR), (tree_region, "the firmware's tree"), (initrd, BUNDLE)]
     {
         if let Some(region) = region {
             platform.reserved.push(Reservation { region, holder });
@@ -103,9 +102,14 @@ extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
         Ok(bundle) => bundle,
         Err(error) => refuse(Some(&platform), format_args!("the bundle: {error}")),
     };
+    let (Gic::V3 { distributor, .. } | Gic::V2 { distributor, .. }) = platform.gic;
+    let Some(distributor) = Mmio::map(distributor) else {
+        refuse(Some(&platform), format_args!("the distributor cannot be mapped"));
+    };
+    platform.spis = platform.spis.min(gic::spis(&distributor));
     let plan = plan(board, &mut platform, bundle);
     let platform: &'static Platform<'static> = Box::leak(Box::new(platform));
-    let cpu = bring_up_interrupts(platform);
+    let cpu = bring_up_interrupts(platform, distributor);
     let given = |path| {
         plan.partitions.iter().any(|partition| partition.devices.iter().any(|device| device.path == path))
     };
@@ -235,18 +239,15 @@ fn plan(
     }
 }
 
-/// Maps the GIC, makes every CPU's redistributor known, brings up the interface of the CPU that boots, and returns its number.
-fn bring_up_interrupts(platform: &Platform<'_>) -> usize {
-    let (distributor, redistributors): (_, &[_]) = match &platform.gic {
-        Gic::V3 { distributor, redistributors } => (distributor, redistributors),
-        Gic::V2 { distributor, .. } => (distributor, &[]),
+/// Maps the rest of the GIC, makes every CPU's redistributor known, brings up the interface of the CPU that boots, and returns its number.
+fn bring_up_interrupts(platform: &Platform<'_>, distributor: Mmio) -> usize {
+    let redistributors: &[_] = match &platform.gic {
+        Gic::V3 { redistributors, .. } => redistributors,
+        Gic::V2 { .. } => &[],
     };
     if !redistributors.is_empty() && !guest::has_gic_system_registers() {
         refuse(Some(platform), format_args!("{}: the CPU has no system registers for it", platform.gic_path));
     }
-    let Some(registers) = Mmio::map(*distributor) else {
-        refuse(Some(platform), format_args!("the distributor cannot be mapped"));
-    };
     if let Gic::V2 { hypervisor_interface, .. } = platform.gic {
         let cpu_interface = platform.gic.adjacent_cpu_interface().and_then(Mmio::map);
         let Some((cpu_interface, hypervisor_interface)) = cpu_interface.zip(Mmio::map(hypervisor_interface))
@@ -255,7 +256,7 @@ fn bring_up_interrupts(platform: &Platform<'_>) -> usize {
         };
         gic::find_interface(cpu_interface, hypervisor_interface);
     }
-    gic::init_distributor(registers);
+    gic::init_distributor(distributor);
     let own = percpu::mpidr();
     let Some(cpu) = platform.cpus.iter().take(MAX_CPUS).position(|cpu| cpu.mpidr == own) else {
         refuse(Some(platform), format_args!("/cpus: the boot CPU, {own:#x}, is missing"));

@@ -14,6 +14,9 @@ impl IntId {
     /// The number of INTIDs that an [`IntId`] can be: one more than the largest SPI.
     pub const COUNT: usize = 1020;
 
+    /// The number of SPIs that a GIC can have.
+    pub const SPIS: u32 = 988;
+
     /// The INTID with this number, or `None` where it is no SGI, PPI or SPI.
     #[must_use]
     pub const fn new(raw: u32) -> Option<Self> {

@@ -180,6 +180,8 @@ pub struct Platform<'a> {
     pub cpus: Vec<PlatformCpu>,
     /// Interrupt controller.
     pub gic: Gic,
+    /// How many SPIs it has; the most that a GIC can have where the board is not known. At boot the hardware says it.
+    pub spis: u32,
     /// Path of the interrupt controller's node.
     pub gic_path: &'a str,
     /// The GIC's maintenance interrupt, a PPI.
@@ -358,6 +360,7 @@ impl<'a> Platform<'a> {
             reserved: reserved(tree, &ram, &cpus)?,
             ram,
             gic,
+            spis: board.map_or(IntId::SPIS, |board| board.spis),
             gic_path: gic_node.path(),
             maintenance,
             virtual_timer: timer_ppi(2, "its third interrupt, the virtual timer's, is no PPI")?,

@@ -273,12 +273,12 @@ fn a_second_console_page_moves_the_node() {
             ("kernel", Value::Text("bare.bin")),
             ("console", Value::Text("pl011")),
             ("console-address", Value::Numbers(&[0x10_0000_0000])),
-            ("console-interrupt", Value::Cells(&[987])),
+            ("console-interrupt", Value::Cells(&[255])),
         ],
     )]);
     let guests = guests(VIRT, &manifest);
     assert_eq!(cells(guests[0], "/pl011@1000000000", "reg"), [0x10, 0, 0, 0x1000]);
-    assert_eq!(cells(guests[0], "/pl011@1000000000", "interrupts"), [0, 987, 4]);
+    assert_eq!(cells(guests[0], "/pl011@1000000000", "interrupts"), [0, 255, 4]);
     assert_eq!(cells(guests[0], "/memory@0", "reg"), [0, 0, 0, 0x20_0000]);
     assert_eq!(cells(guests[0], "/memory@80000000", "reg"), [0, 0x8000_0000, 0, 0x1000]);
 }

@@ -396,6 +396,11 @@ fn interrupts<'a>(
                 findings.push_text(Rule::NoSpi, at, path);
                 continue;
             };
+            if intid.raw() >= platform.spis.saturating_add(32) {
+                let last = Value::Number(platform.spis.saturating_sub(1).into());
+                let values = [Value::Text(path), Value::Number(intid.raw().into()), last];
+                findings.push(Rule::NoSuchSpi, at, &values);
+            }
             if let Some(kind) = foreign_trigger(specifier) {
                 findings.push(Rule::NoTrigger, at, &[Value::Text(path), Value::Number(kind.into())]);
             }

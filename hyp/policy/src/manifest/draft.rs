@@ -244,9 +244,12 @@ fn console(reader: &mut Reader<'_, '_>, platform: &Platform<'_>) -> Option<Virtu
     let address = address.or(uart.map(|uart| uart.registers.start().raw()));
     let intid = match number {
         Some(number) => {
-            let intid = IntId::spi(number);
+            let intid = IntId::spi(number).filter(|_| number < platform.spis);
             if intid.is_none() {
-                reader.push_number(Rule::ConsoleNoSpi, Key::ConsoleInterrupt, number.into());
+                let at = At::property(reader.node, Key::ConsoleInterrupt);
+                let last = platform.spis.saturating_sub(1);
+                let values = [Value::Number(number.into()), Value::Number(last.into())];
+                reader.findings.push(Rule::ConsoleNoSpi, at, &values);
             }
             intid
         }
