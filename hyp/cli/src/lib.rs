@@ -10,6 +10,7 @@ pub mod diagnostic;
 pub mod doctor;
 pub mod dts;
 pub mod elf;
+pub mod fuzzing;
 pub mod import;
 pub mod initramfs;
 pub mod input;

@@ -14,7 +14,9 @@ use bulkhead::setup::Need;
 use bulkhead::system::{self, Recipe, Refused};
 use bulkhead::testing::{self, Scope, Tally};
 use bulkhead::workspace::{HYPERVISOR, Noise, Workspace};
-use bulkhead::{bench, card, completions, demo, doctor, import, input, new, say, session, setup, symbolize};
+use bulkhead::{
+    bench, card, completions, demo, doctor, fuzzing, import, input, new, say, session, setup, symbolize,
+};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// Cuts one 64-bit Arm machine into partitions: builds, checks, runs and measures systems.
@@ -129,7 +131,7 @@ enum Command {
     /// Run the tests; the last line is "N passed, N failed"
     #[command(after_help = "Examples:\n  cargo bulkhead test\n  cargo bulkhead test host\n  \
         cargo bulkhead test qemu pair\n  cargo bulkhead test qemu --board rpi4\n  \
-        cargo bulkhead test qemu --gic 2\n\n\
+        cargo bulkhead test qemu --gic 2\n  cargo bulkhead test fuzz --runs 1000000 bundle\n\n\
         A system test's name ends with the machine that it runs on: pair@virt-gicv3, pair@virt-gicv2, pair@rpi4.")]
     Test {
         /// Which tests
@@ -143,6 +145,9 @@ enum Command {
         /// Of the system tests only those on qemu-virt with this interrupt controller, and those that need none
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=3))]
         gic: Option<u8>,
+        /// How often each fuzz target is executed
+        #[arg(long, value_name = "N", default_value_t = fuzzing::RUNS)]
+        runs: u64,
     },
     /// Count what the hypervisor costs and compare with what is recorded
     #[command(after_help = "Examples:\n  cargo bulkhead bench\n  cargo bulkhead bench --record\n\n\
@@ -241,9 +246,9 @@ fn run(command: Command) -> Result<Outcome> {
             let timeout = batch.then(|| Duration::from_secs(timeout));
             run_system(input, timeout, &qemu)
         }
-        Command::Test { scope, filter, board, gic } => {
+        Command::Test { scope, filter, board, gic, runs } => {
             let machines = board::chosen(board, gic)?;
-            Ok(run_tests(scope, filter.as_deref(), &machines).into())
+            Ok(run_tests(scope, filter.as_deref(), &machines, runs).into())
         }
         Command::Bench { record } => run_bench(record),
         Command::Symbolize { file, elf } => run_symbolize(file, elf),
@@ -345,8 +350,9 @@ fn start(
 }
 
 /// Whatever happens, the last line is the sum: what could not be run has failed.
-fn run_tests(scope: Scope, filter: Option<&str>, machines: &[Board]) -> bool {
-    let tally = Workspace::load().and_then(|workspace| testing::run(&workspace, scope, filter, machines));
+fn run_tests(scope: Scope, filter: Option<&str>, machines: &[Board], runs: u64) -> bool {
+    let tally =
+        Workspace::load().and_then(|workspace| testing::run(&workspace, scope, filter, machines, runs));
     let tally = tally.unwrap_or_else(|error| {
         say::error(format_args!("{error:#}"));
         Tally { passed: 0, failed: 1 }

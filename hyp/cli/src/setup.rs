@@ -36,6 +36,8 @@ pub enum Need {
     Qemu,
     /// The C compiler for FreeRTOS.
     CrossCompiler,
+    /// A C++ compiler for this host, for libFuzzer.
+    CxxCompiler,
     /// The device-tree compiler.
     Dtc,
     /// apt and dpkg-deb, to fetch the Linux partition's kernel.
@@ -47,8 +49,16 @@ impl Need {
     pub const SOURCE: [Self; 3] = [Self::Target, Self::Clippy, Self::Rustfmt];
 
     /// All of them.
-    pub const EVERY: [Self; 7] =
-        [Self::Target, Self::Clippy, Self::Rustfmt, Self::Qemu, Self::CrossCompiler, Self::Dtc, Self::Apt];
+    pub const EVERY: [Self; 8] = [
+        Self::Target,
+        Self::Clippy,
+        Self::Rustfmt,
+        Self::Qemu,
+        Self::CrossCompiler,
+        Self::CxxCompiler,
+        Self::Dtc,
+        Self::Apt,
+    ];
 
     /// All that building and starting any system takes.
     pub const ALL: [Self; 5] = [Self::Target, Self::Qemu, Self::CrossCompiler, Self::Dtc, Self::Apt];
@@ -78,6 +88,7 @@ impl Need {
                 Some((_, text)) => Ok(format!("{QEMU} {text}")),
             },
             Self::CrossCompiler => program("aarch64-linux-gnu-gcc"),
+            Self::CxxCompiler => program("c++"),
             Self::Dtc => program("dtc"),
             Self::Apt => program("dpkg-deb").and_then(|_| program("apt-get")),
         }
@@ -91,6 +102,7 @@ impl Need {
             Self::Clippy | Self::Rustfmt => "checks the source in the tests",
             Self::Qemu => "makes device trees and starts systems",
             Self::CrossCompiler => "builds FreeRTOS",
+            Self::CxxCompiler => "builds libFuzzer for the tests",
             Self::Dtc => "compiles manifests",
             Self::Apt => "fetches Debian's kernel and busybox",
         }
@@ -104,10 +116,12 @@ impl Need {
             Self::Clippy => "rustup component add clippy".to_owned(),
             Self::Rustfmt => "rustup component add rustfmt".to_owned(),
             Self::Apt => "use Debian 12 or 13".to_owned(),
-            Self::Qemu | Self::CrossCompiler | Self::Dtc => match Installation::new(&[self]) {
-                Ok(installation) => installation.to_string(),
-                Err(error) => error.to_string(),
-            },
+            Self::Qemu | Self::CrossCompiler | Self::CxxCompiler | Self::Dtc => {
+                match Installation::new(&[self]) {
+                    Ok(installation) => installation.to_string(),
+                    Err(error) => error.to_string(),
+                }
+            }
         }
     }
 
@@ -117,6 +131,7 @@ impl Need {
             Self::Target | Self::Clippy | Self::Rustfmt | Self::Apt => None,
             Self::Qemu => Some("qemu-system-arm"),
             Self::CrossCompiler => Some("gcc-aarch64-linux-gnu"),
+            Self::CxxCompiler => Some("g++"),
             Self::Dtc => Some("device-tree-compiler"),
         }
     }

@@ -1,5 +1,5 @@
-//! All tests, in the order in which a fault is cheapest to find: what reads the source, what runs on the host,
-//! what runs in QEMU. Each check of the source counts as one test.
+//! All tests, in the order in which a fault is cheapest to find: what reads the source, what runs on the host, fuzz targets,
+//! what runs in QEMU. Each check of the source counts as one test, and so does each fuzz target.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, ExitStatus, Stdio};
@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use regex::Regex;
 
 use crate::board::{Board, MACHINES};
+use crate::fuzzing;
 use crate::say;
 use crate::setup::{self, Need};
 use crate::workspace::{TARGET, Workspace};
@@ -24,9 +25,11 @@ const MIRI_PACKAGES: [&str; 2] = ["bulkhead-policy", "bulkhead-properties"];
 pub enum Scope {
     /// Formatting, clippy, rustdoc, the house's rules, unit tests and properties, Miri.
     Host,
+    /// Fuzz targets, each for a fixed number of executions.
+    Fuzz,
     /// Whole systems in QEMU.
     Qemu,
-    /// Both.
+    /// All of them.
     All,
 }
 
@@ -40,15 +43,23 @@ pub struct Tally {
 }
 
 /// Runs the tests of `scope`; with a filter only those whose names contain it, and no check of the source. Of the system tests only
-/// those on `machines`, and those that need none.
+/// those on `machines`, and those that need none. Each fuzz target is executed `runs` times.
 ///
 /// # Errors
 ///
 /// Where something is missing that cannot be installed, or the workspace cannot be read.
-pub fn run(workspace: &Workspace, scope: Scope, filter: Option<&str>, machines: &[Board]) -> Result<Tally> {
-    setup::ensure(&Need::ALL)?;
+pub fn run(
+    workspace: &Workspace,
+    scope: Scope,
+    filter: Option<&str>,
+    machines: &[Board],
+    runs: u64,
+) -> Result<Tally> {
     let mut run = Run { workspace, filter, tally: Tally::default(), failures: Vec::new() };
-    if scope != Scope::Qemu {
+    if scope != Scope::Fuzz {
+        setup::ensure(&Need::ALL)?;
+    }
+    if matches!(scope, Scope::Host | Scope::All) {
         if filter.is_none() {
             setup::ensure(&Need::SOURCE)?;
             run.check_source()?;
@@ -56,7 +67,10 @@ pub fn run(workspace: &Workspace, scope: Scope, filter: Option<&str>, machines: 
         run.host_tests()?;
         run.miri()?;
     }
-    if scope != Scope::Host {
+    if matches!(scope, Scope::Fuzz | Scope::All) {
+        run.fuzz(runs);
+    }
+    if matches!(scope, Scope::Qemu | Scope::All) {
         let mut qemu = run.cargo_test(&[QEMU_TESTS]);
         for other in MACHINES.iter().filter(|machine| !machines.contains(machine)) {
             qemu.args(["--skip", &format!("@{}", other.label)]);
@@ -128,6 +142,20 @@ impl Run<'_> {
             (format!("Miri, {package}"), miri)
         });
         self.suites(suites.into())
+    }
+
+    fn fuzz(&mut self, runs: u64) {
+        match fuzzing::run(self.workspace, self.filter, runs) {
+            Ok(targets) => {
+                for target in targets {
+                    match target.failure {
+                        None => self.tally.passed += 1,
+                        Some(failure) => self.fail(format!("fuzz target {}: {failure}", target.name)),
+                    }
+                }
+            }
+            Err(error) => self.fail(format!("fuzz targets: {error:#}")),
+        }
     }
 
     fn cargo_test(&self, packages: &[&str]) -> Command {

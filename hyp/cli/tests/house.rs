@@ -7,7 +7,7 @@ use bulkhead::workspace::Workspace;
 use cargo_metadata::{Dependency, DependencyKind, Metadata, MetadataCommand};
 
 /// What each package may depend on within the workspace: downwards only. A new package needs a row.
-const LAYERS: [(&str, &[&str]); 21] = [
+const LAYERS: [(&str, &[&str]); 22] = [
     ("bulkhead-abi", &[]),
     ("bulkhead-policy", &["bulkhead-abi", "bulkhead-board"]),
     ("bulkhead-arch", &["bulkhead-abi", "bulkhead-policy"]),
@@ -31,6 +31,7 @@ const LAYERS: [(&str, &[&str]); 21] = [
     ("bulkhead-hil", &[]),
     ("bulkhead", &["bulkhead-boards", "bulkhead-hil", "bulkhead-policy", "bulkhead-rpi4"]),
     ("bulkhead-properties", &["bulkhead-policy"]),
+    ("bulkhead-fuzz", &["bulkhead-boards", "bulkhead-policy"]),
     ("bulkhead-qemu-tests", &["bulkhead", "bulkhead-hil", "bulkhead-policy", "bulkhead-rpi4"]),
 ];
 

@@ -171,11 +171,26 @@ impl PartitionPlan<'_> {
         })
     }
 
-    /// Everything that is mapped at stage 2: IPA, PA, size, kind.
+    /// Everything that is mapped at stage 2: IPA, PA, size, kind. Nothing twice, though devices may share pages.
     pub fn mappings(&self) -> impl Iterator<Item = (Ipa, Pa, u64, Kind)> + '_ {
+        let mut devices: Vec<(u64, u64)> = Vec::new();
+        for window in self.devices.iter().filter(|window| window.part.is_none()) {
+            let (mut start, mut end) = (window.pa.raw(), window.pa.raw().saturating_add(window.size));
+            devices.retain(|&(other, other_end)| {
+                let apart = other_end <= start || end <= other;
+                if !apart {
+                    start = start.min(other);
+                    end = end.max(other_end);
+                }
+                apart
+            });
+            devices.push((start, end));
+        }
         let memory = self.memory.iter().map(|window| (window.ipa, window.pa, window.size, Kind::Memory));
-        let devices = self.devices.iter().filter(|window| window.part.is_none());
-        let devices = devices.map(|window| (window.ipa, window.pa, window.size, Kind::Device));
-        memory.chain(devices)
+        // A device is found where it is.
+        let device = |(start, end): (u64, u64)| {
+            (Ipa::new(start), Pa::new(start), end.saturating_sub(start), Kind::Device)
+        };
+        memory.chain(devices.into_iter().map(device))
     }
 }

@@ -202,6 +202,11 @@ fn faults_are_named() {
         fault(&VIRT[..VIRT.len() - 1]),
         format!("{prefix}the blob is shorter than its header says at byte 0x0")
     );
+    let mut endless = write(|_| {});
+    // Behind the last 16 bytes there is no entry.
+    let last = endless.len() as u32 - 8;
+    endless[16..20].copy_from_slice(&last.to_be_bytes());
+    assert!(fault(&endless).starts_with(&format!("{prefix}the reservations do not end")));
     let deep = write(|w| {
         for _ in 0..40 {
             w.begin(format_args!("a"));
