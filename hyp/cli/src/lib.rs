@@ -18,6 +18,7 @@ pub mod interrupt;
 pub mod linux;
 pub mod new;
 pub mod output;
+pub mod report;
 pub mod say;
 pub mod screen;
 pub mod session;

@@ -15,7 +15,8 @@ use bulkhead::system::{self, Recipe, Refused};
 use bulkhead::testing::{self, Scope, Tally};
 use bulkhead::workspace::{HYPERVISOR, Noise, Workspace};
 use bulkhead::{
-    bench, card, completions, demo, doctor, fuzzing, import, input, new, say, session, setup, symbolize,
+    bench, card, completions, demo, doctor, fuzzing, import, input, new, report, say, session, setup,
+    symbolize,
 };
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
@@ -108,6 +109,25 @@ enum Command {
     Import {
         #[command(subcommand)]
         format: import::Format,
+    },
+    /// Show what a system will be: who owns what, memory maps, device trees, free RAM, risks
+    #[command(after_help = "Examples:\n  cargo bulkhead report partitions/systems/demo.dts\n  \
+        cargo bulkhead report mine.dts --format svg --out memory.svg\n  \
+        cargo bulkhead report mine.dts --out report\n  \
+        cargo bulkhead report mine.dts --diff old.dts\n  \
+        cargo bulkhead report mine.dts --trees\n\n\
+        --out without --format names a folder: report.txt, report.json, memory.svg and each partition's device tree go \
+        there.\n\n\
+        Exit codes: 0 the report was made, with or without differences, 1 a manifest is refused, 2 the report could not \
+        be made.")]
+    Report {
+        #[command(flatten)]
+        input: Input,
+        /// Report on a machine with this device tree, taken from a real board, and not QEMU's
+        #[arg(long, value_name = "FILE")]
+        dtb: Option<PathBuf>,
+        #[command(flatten)]
+        options: report::Options,
     },
     /// Build a system and start it in QEMU
     #[command(after_help = "Examples:\n  cargo bulkhead run partitions/systems/demo.dts\n  \
@@ -242,6 +262,7 @@ fn run(command: Command) -> Result<Outcome> {
         Command::Completions { shell } => {
             say::print(&completions::script(shell, Cli::command())).map(|()| Outcome::Well)
         }
+        Command::Report { input, dtb, options } => run_report(input, dtb, &options),
         Command::Run { input, batch, timeout, qemu } => {
             let timeout = batch.then(|| Duration::from_secs(timeout));
             run_system(input, timeout, &qemu)
@@ -310,6 +331,15 @@ fn run_check(input: Input, dtb: Option<PathBuf>) -> Result<Outcome> {
     let hypervisor = system::build_hypervisor(&workspace, Noise::Shown)?;
     let parts = system::gather(&workspace, recipe, Noise::Shown)?;
     print!("{}", system::check(recipe, &parts, &hypervisor)?);
+    say_which_board(recipe);
+    Ok(Outcome::Well)
+}
+
+fn run_report(input: Input, dtb: Option<PathBuf>, options: &report::Options) -> Result<Outcome> {
+    let workspace = Workspace::load()?;
+    let recipe = &Recipe { tree: dtb, ..input.recipe(&workspace)? };
+    setup::ensure(&Need::ALL)?;
+    report::run(&workspace, recipe, options)?;
     say_which_board(recipe);
     Ok(Outcome::Well)
 }

@@ -33,6 +33,11 @@ pub const IMAGE: &str = "bulkhead.img";
 /// Name of the bundle.
 pub const BUNDLE: &str = "bundle.cpio";
 
+/// What holds the firmware's tree, from which guests' trees are made.
+const THE_TREE: &str = "the firmware's tree";
+/// Holders of memory that the boot loader fills and the hypervisor keeps.
+pub const KEPT: [&str; 3] = [THE_HYPERVISOR, THE_BUNDLE, THE_TREE];
+
 /// Payloads that the tool makes of what it downloads.
 const KERNEL: &str = "Image";
 const INITRAMFS: &str = "initramfs.cpio";
@@ -221,7 +226,7 @@ pub fn checked<T>(
     platform.reserved.extend([
         Reservation { region: occupied.hypervisor, holder: THE_HYPERVISOR },
         Reservation { region: occupied.bundle, holder: THE_BUNDLE },
-        Reservation { region: occupied.tree, holder: "the firmware's tree" },
+        Reservation { region: occupied.tree, holder: THE_TREE },
     ]);
     let payload = |name: &str| parts.files.get(name).map(|payload| &*payload.bytes);
     match manifest::check(&tree, &mut platform, &board, &payload) {

@@ -29,7 +29,7 @@ const LAYERS: [(&str, &[&str]); 22] = [
     ("bulkhead-tenant", &["bulkhead-rt"]),
     ("bulkhead-freertos", &[]),
     ("bulkhead-hil", &[]),
-    ("bulkhead", &["bulkhead-boards", "bulkhead-hil", "bulkhead-policy", "bulkhead-rpi4"]),
+    ("bulkhead", &["bulkhead-board", "bulkhead-boards", "bulkhead-hil", "bulkhead-policy", "bulkhead-rpi4"]),
     ("bulkhead-properties", &["bulkhead-policy"]),
     ("bulkhead-fuzz", &["bulkhead-boards", "bulkhead-policy"]),
     ("bulkhead-qemu-tests", &["bulkhead", "bulkhead-hil", "bulkhead-policy", "bulkhead-rpi4"]),

@@ -117,14 +117,11 @@ impl<'a> Stage2<'a> {
         let mut done = 0;
         while done < size {
             let (ipa, pa) = (ipa.raw().wrapping_add(done), pa.raw().wrapping_add(done));
-            let left = size.wrapping_sub(done);
-            let fits = |block: u64| (ipa | pa) & block.wrapping_sub(1) == 0 && left >= block;
-            let (level, block) = if fits(BLOCK_1G) {
-                (1, BLOCK_1G)
-            } else if fits(BLOCK_2M) {
-                (2, BLOCK_2M)
-            } else {
-                (3, PAGE_SIZE)
+            let block = block(Ipa::new(ipa), Pa::new(pa), size.wrapping_sub(done));
+            let level = match block {
+                BLOCK_1G => 1,
+                BLOCK_2M => 2,
+                _ => 3,
             };
             self.set(ipa, level, leaf(pa, level, kind))?;
             done = done.wrapping_add(block);
@@ -192,6 +189,13 @@ impl<'a> Stage2<'a> {
         let index = (entry & ADDRESS).checked_sub(self.base.raw())? / PAGE_SIZE;
         (index < self.used as u64).then_some(index as usize)
     }
+}
+
+/// Bytes that one descriptor maps at the start of `left` bytes at `ipa` and `pa`: 1 GiB, 2 MiB or 4 KiB, the most that fits.
+#[must_use]
+pub fn block(ipa: Ipa, pa: Pa, left: u64) -> u64 {
+    let fits = |block: &u64| (ipa.raw() | pa.raw()) & block.wrapping_sub(1) == 0 && left >= *block;
+    [BLOCK_1G, BLOCK_2M].into_iter().find(fits).unwrap_or(PAGE_SIZE)
 }
 
 /// Lowest address bit that `level` translates.

@@ -1,0 +1,59 @@
+//! The device trees that guests will find, as source: by the code that writes them at boot.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use bulkhead_policy::guest_dtb;
+use bulkhead_policy::manifest::DTB_SPACE;
+
+use crate::system::{Checked, Refused};
+
+/// The tree of one partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GuestTree {
+    /// The partition's name.
+    pub partition: String,
+    /// The tree's source.
+    pub source: String,
+}
+
+/// The trees of all partitions of a checked `manifest`.
+///
+/// # Errors
+///
+/// [`Refused`] where a tree does not fit into the space kept for it, so that its partition would not start; anything else where dtc
+/// does not run.
+pub fn trees(checked: Checked<'_>, manifest: &Path) -> Result<Vec<GuestTree>> {
+    let mut trees = Vec::new();
+    for plan in &checked.plan.partitions {
+        let mut blob = vec![0; usize::try_from(DTB_SPACE)?];
+        let version = env!("CARGO_PKG_VERSION");
+        let written = guest_dtb::generate(&mut blob, checked.board, checked.platform, plan, version);
+        let size = written.map_err(|error| Refused {
+            manifest: manifest.to_owned(),
+            faults: vec![format!("/partitions/{}: {error}; give it fewer devices", plan.name)],
+        })?;
+        blob.truncate(size);
+        let source = decompile(&blob).with_context(|| format!("the tree of {}", plan.name))?;
+        trees.push(GuestTree { partition: plan.name.to_owned(), source });
+    }
+    Ok(trees)
+}
+
+fn decompile(blob: &[u8]) -> Result<String> {
+    let mut dtc = Command::new("dtc")
+        .args(["-q", "-I", "dtb", "-O", "dts", "-o", "-", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot run dtc; run: apt-get install device-tree-compiler")?;
+    let stdin = dtc.stdin.take().context("dtc has no standard input")?;
+    // dtc reads all of it before it writes.
+    { stdin }.write_all(blob).context("dtc takes no input")?;
+    let output = dtc.wait_with_output().context("cannot run dtc")?;
+    ensure!(output.status.success(), "dtc: {}", String::from_utf8_lossy(&output.stderr).trim());
+    String::from_utf8(output.stdout).context("dtc writes no text")
+}
