@@ -161,7 +161,7 @@ fn manifests_that_are_none() {
     symlink("nowhere", desk.path("dangling.dts")).expect("a link");
     symlink("loop.dts", desk.path("loop.dts")).expect("a link");
     desk.write("binary.dts", [0xff; 4096]);
-    for command in ["check", "build", "run"] {
+    for command in ["check", "build", "run", "report"] {
         fails("cannot read nothing.dts: No such file", &[command, "nothing.dts"]);
         fails("folder.dts is a folder, not a file", &[command, "folder.dts"]);
         fails("cannot read dangling.dts", &[command, "dangling.dts"]);
@@ -189,7 +189,12 @@ fn trees_that_are_none() {
     desk.write("binary.dtb", [0xff; 64]);
     desk.write("broken.dtb", [0xd0, 0x0d, 0xfe, 0xed]);
     fs::create_dir(desk.path("folder")).expect("a folder");
-    for command in [&["import", "xen"][..], &["new", "--dtb"], &["check", "good.dts", "--dtb"]] {
+    for command in [
+        &["import", "xen"][..],
+        &["new", "--dtb"],
+        &["check", "good.dts", "--dtb"],
+        &["report", "good.dts", "--dtb"],
+    ] {
         let with = |name: &'static str| [command, &[name]].concat();
         fails("cannot read nothing", &with("nothing"));
         fails("folder", &with("folder"));
@@ -207,6 +212,38 @@ fn trees_that_are_none() {
         "have the same name",
         &["import", "xen", "good.dts", "--payload", "0=good.dts", "--payload", "1=./good.dts"],
     );
+}
+
+#[test]
+fn reports_that_cannot_be_made() {
+    let desk = Desk::new();
+    let fails = |said: &str, more: &[&str]| {
+        desk.fails(NOT_LOOKED_AT, said, &[&["report", "good.dts"], more].concat());
+    };
+    fs::create_dir(desk.path("folder")).expect("a folder");
+    desk.write("cut.json", "{ \"format\": ");
+    desk.write("other.json", "{ \"partitions\": [] }");
+    desk.write("newer.json", "{ \"format\": \"bulkhead-report-v2\" }");
+    desk.write("refused.dts", MANIFEST.replace("cpus = <0>", "cpus = <77>"));
+    fails("invalid value 'png'", &["--format", "png"]);
+    fails("'--trees' cannot be used with '--format", &["--trees", "--format", "json"]);
+    fails("'--trees' cannot be used with '--diff", &["--trees", "--diff", "good.dts"]);
+    fails("a comparison is no picture", &["--diff", "good.dts", "--format", "svg"]);
+    fails("cannot read nothing", &["--diff", "nothing"]);
+    fails("cannot read folder: Is a directory", &["--diff", "folder"]);
+    fails("cut.json is no report: EOF", &["--diff", "cut.json"]);
+    fails("other.json is no report: missing field `format`", &["--diff", "other.json"]);
+    fails("newer.json has the form \"bulkhead-report-v2\"", &["--diff", "newer.json"]);
+    fails("cannot write guest.raw/report.txt", &["--out", "guest.raw"]);
+    fails("cannot write folder: it is a folder", &["--format", "svg", "--out", "folder"]);
+    fails("cannot write /dev/full", &["--format", "json", "--out", "/dev/full"]);
+    fails("cannot write /proc/", &["--out", "/proc/bulkhead"]);
+    desk.fails(FINDINGS, "refused.dts", &["report", "refused.dts", "--out", "new-folder"]);
+    desk.fails(FINDINGS, "refused.dts", &["report", "good.dts", "--diff", "refused.dts"]);
+    let full = File::options().write(true).open("/dev/full").expect("the device");
+    let output =
+        desk.tool(&["report", "good.dts"]).stdout(full).stderr(Stdio::piped()).output().expect("run");
+    assert_eq!(output.status.code(), Some(NOT_LOOKED_AT), "{output:?}");
 }
 
 #[test]
