@@ -136,6 +136,19 @@ pub fn send(source: usize, urgent: bool) {
     look_after_others(console);
 }
 
+/// What the console could not do for `source` while that used its emulated UART, on a CPU of its own.
+pub fn resume(source: usize) {
+    if let Some((console, system)) = console().zip(system())
+        && let Some(mut locked) = console.try_lock()
+    {
+        let full = locked.typed.is_full();
+        if locked.hand_on(system) && full {
+            locked.uart.set_transmit_interrupt(true);
+        }
+    }
+    send(source, true);
+}
+
 /// Who found the console locked went away: the transmit interrupt sends their bytes, which are not this CPU's work.
 fn look_after_others(console: &Mutex<Console>) {
     if WANTED.load(Ordering::SeqCst)
@@ -159,7 +172,7 @@ pub fn give_away() {
 
 impl Console {
     /// Gives what was typed to the partitions that it is for; false where some of it has to wait because a partition is just
-    /// using its console.
+    /// using its console. That partition's CPU goes on then.
     fn hand_on(&mut self, system: &System) -> bool {
         while let Some(&byte) = self.typed.front() {
             if byte == FOCUS_NEXT {
@@ -195,8 +208,8 @@ impl Console {
                 None => LOG.lock().pop_front(),
                 Some(partition) => {
                     match system.and_then(|system| system.partition(partition)).map(Partition::next_byte) {
-                        // In use: there may be more.
-                        Some(None) => return true,
+                        // In use: its own CPU sends the rest.
+                        Some(None) => return false,
                         Some(Some(byte)) => byte,
                         None => None,
                     }
@@ -259,7 +272,8 @@ pub fn interrupt(system: &System) {
     }
     // What cannot be done now is done at the next transmit interrupt, which comes as long as there is room to transmit. What
     // was left in the FIFO does not interrupt again by itself.
-    let more = locked.typed.is_full() | !locked.hand_on(system) | locked.pump_all(Some(system));
+    let full = locked.typed.is_full();
+    let more = (locked.hand_on(system) && full) | locked.pump_all(Some(system));
     locked.uart.set_transmit_interrupt(more);
     drop(locked);
     look_after_others(console);

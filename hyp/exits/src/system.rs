@@ -22,6 +22,8 @@ use bulkhead_policy::vpl011::Vpl011;
 use spin::Mutex;
 use spin::mutex::TicketMutex;
 
+use crate::console;
+
 /// Everything that runs.
 pub struct System {
     /// The firmware's tree.
@@ -69,6 +71,8 @@ pub struct Partition {
     uart: Mutex<Vpl011>,
     /// The emulated UART's line may have changed.
     line_due: AtomicBool,
+    /// The console found the emulated UART in use.
+    console_due: AtomicBool,
     refused: [AtomicU64; 3],
 }
 
@@ -123,6 +127,7 @@ impl Partition {
             started: AtomicBool::new(false),
             uart: Mutex::new(Vpl011::new()),
             line_due: AtomicBool::new(false),
+            console_due: AtomicBool::new(false),
             refused: [const { AtomicU64::new(0) }; 3],
         }
     }
@@ -209,28 +214,48 @@ impl Partition {
     }
 
     /// Changes the emulated UART from any CPU, without waiting for the partition's own: what the line comes to is told by the CPU of
-    /// vCPU 0. `None` where the partition is just using it.
+    /// vCPU 0. `None` where the partition is just using it: the same CPU then goes on with the console, so that nobody else tries
+    /// again and again what a partition makes fail by using its console all the time.
     fn try_with_uart<R>(&self, change: impl FnOnce(&mut Vpl011) -> R) -> Option<R> {
-        let mut uart = self.uart.try_lock()?;
+        let Some(mut uart) = self.uart.try_lock() else {
+            self.console_due.store(true, Ordering::Release);
+            self.kick_for_uart();
+            return None;
+        };
         let before = uart.line();
         let result = change(&mut uart);
         let after = uart.line();
         drop(uart);
-        if before != after
-            && let Some(&cpu) = self.plan.cpus.first()
-        {
+        if before != after {
+            self.kick_for_uart();
+        }
+        Some(result)
+    }
+
+    /// Has the CPU of vCPU 0 call [`Partition::refresh_uart_line`].
+    #[inline(never)]
+    fn kick_for_uart(&self) {
+        if let Some(&cpu) = self.plan.cpus.first() {
             self.line_due.store(true, Ordering::Release);
             gic::kick(cpu);
         }
-        Some(result)
     }
 
     /// Does what `try_with_uart` left to vCPU `vcpu`.
     #[inline]
     pub fn refresh_uart_line(&self, vcpu: usize) {
         if vcpu == 0 && self.line_due.swap(false, Ordering::Acquire) {
-            let uart = self.uart.lock();
-            self.set_uart_line(uart.line());
+            self.refresh_uart();
+        }
+    }
+
+    #[inline(never)]
+    fn refresh_uart(&self) {
+        let uart = self.uart.lock();
+        self.set_uart_line(uart.line());
+        drop(uart);
+        if self.console_due.swap(false, Ordering::Acquire) {
+            console::resume(self.index + 1);
         }
     }
 
