@@ -12,7 +12,7 @@ use bulkhead_policy::plan::MAX_VCPUS;
 use bulkhead_policy::platform::{Gic, Platform, Reservation};
 use bulkhead_policy::tree::{Node, Tree};
 
-use crate::board::{Board, Choice, MACHINES};
+use crate::board::{Board, Choice, MACHINES, Origin};
 use crate::dts::{self, Source};
 use crate::import::read_tree;
 use crate::output::write_new;
@@ -49,7 +49,11 @@ pub fn run(options: &New) -> Result<()> {
         }
         None => {
             let board = options.machine.board()?;
-            setup::ensure(&[Need::Dtc, Need::Qemu, Need::Apt])?;
+            setup::ensure(&[Need::Dtc, Need::Qemu])?;
+            if board.origin != Origin::Qemu {
+                // Its tree is in Debian's kernel package.
+                setup::ensure(&[Need::Apt])?;
+            }
             (starter(&board.tree()?, Some(&board))?, board.label.to_owned())
         }
     };

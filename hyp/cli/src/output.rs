@@ -131,7 +131,8 @@ fn write_aside(file: &Output, medium: Medium, made: &mut Vec<PathBuf>) -> Result
     let mode = if file.executable { 0o777 } else { 0o666 };
     let mut temporary =
         Builder::new().prefix(".bulkhead-").permissions(Permissions::from_mode(mode)).tempfile_in(folder)?;
-    temporary.write_all(&file.bytes)?;
+    // Its own methods name the temporary file, which nobody asked for.
+    temporary.as_file_mut().write_all(&file.bytes)?;
     if medium == Medium::Removable {
         temporary.as_file().sync_all()?;
     }

@@ -312,10 +312,12 @@ impl Conversion<'_> {
         };
         let file = self.payloads.find(kernel.address, domain.name(), "KERNEL");
         let (at, magic) = IMAGE_MAGIC;
-        let is_linux =
-            file.is_none_or(|file| file.head.get(at..).is_some_and(|rest| rest.starts_with(magic)));
+        let compressed = file.filter(|file| file.head.starts_with(&GZIP));
+        let is_image = |file: &Payload| file.head.get(at..).is_some_and(|rest| rest.starts_with(magic));
+        // What is compressed is a Linux, or else it would not be.
+        let is_linux = compressed.is_some() || file.is_none_or(is_image);
         self.source.property("os,type", &dts::strings([if is_linux { "linux" } else { "bare" }]));
-        if let Some(Payload { path, .. }) = file.filter(|file| file.head.starts_with(&GZIP)) {
+        if let Some(Payload { path, .. }) = compressed {
             self.open(
                 kernel.node,
                 format!(
@@ -495,8 +497,11 @@ impl Conversion<'_> {
         let mut access: Vec<&str> = Vec::new();
         let mut forced: Vec<&str> = Vec::new();
         for device in fragment.nodes() {
-            let Some(registers) = device.property("xen,reg") else { continue };
-            let Some(path) = device.property("xen,path").and_then(|path| path.string()) else {
+            let (registers, path) = (device.property("xen,reg"), device.property("xen,path"));
+            if registers.is_none() && path.is_none() {
+                continue;
+            }
+            let Some(path) = path.and_then(|path| path.string()) else {
                 let name = device.name();
                 self.open(
                     module.node,
@@ -505,7 +510,10 @@ impl Conversion<'_> {
                 continue;
             };
             let (address, size) = device.parent().map_or((2, 1), Node::cells);
-            for [at, _, seen] in entries(registers.value, [address, size, address]).unwrap_or_default() {
+            for [at, _, seen] in registers
+                .and_then(|registers| entries(registers.value, [address, size, address]))
+                .unwrap_or_default()
+            {
                 if at != seen {
                     self.note(
                         module.node,

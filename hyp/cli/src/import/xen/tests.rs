@@ -204,6 +204,7 @@ fn files_are_named_by_who_knows_them() {
     let compressed = payloads(&[(0x4a00_0000, "Image.gz", GZIP.to_vec())]);
     let imported = convert_with(source, None, &compressed);
     assert!(open(&imported)[0].starts_with("Image.gz is compressed."), "{imported:?}");
+    assert!(imported.source.contains("os,type = \"linux\";"), "what is in there most likely");
     let config = tempfile::tempdir().expect("a folder");
     std::fs::write(config.path().join("kernel"), image()).expect("written");
     std::fs::write(
