@@ -259,6 +259,45 @@ fn json_says_all() {
     }
 }
 
+/// All names of fields and kinds in some data.
+fn words(value: &serde_json::Value, found: &mut std::collections::BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (name, field) in fields {
+                found.insert(name.clone());
+                if let ("kind" | "portion" | "holder", Some(word)) = (name.as_str(), field.as_str()) {
+                    found.insert(word.to_owned());
+                }
+                words(field, found);
+            }
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|value| words(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_book_names_every_field() {
+    let book = include_str!("../../../docs/report.md");
+    let mut found = std::collections::BTreeSet::new();
+    let old = report(VIRT, DEMO);
+    for (_, report) in systems() {
+        words(&serde_json::to_value(&report).expect("data"), &mut found);
+        words(&serde_json::to_value(Diff::new(&old, &report)).expect("data"), &mut found);
+    }
+    assert!(found.len() > 50, "{found:?}");
+    let named = |word: &String| {
+        ["", "?"].iter().any(|optional| {
+            let stops = ["`", "[", "\"", ":"];
+            stops.iter().any(|stop| {
+                ["`", "\"", "."].iter().any(|start| book.contains(&format!("{start}{word}{optional}{stop}")))
+            })
+        })
+    };
+    let missing: Vec<_> = found.iter().filter(|word| !named(word)).collect();
+    assert!(missing.is_empty(), "hyp/docs/report.md says nothing of {missing:?}");
+}
+
 #[test]
 fn ram_is_somebodys_or_free_and_once() {
     for (name, report) in systems() {
