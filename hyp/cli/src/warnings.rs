@@ -7,7 +7,7 @@ mod consoles;
 mod dependencies;
 
 use bulkhead_policy::addr::{BLOCK_2M, PAGE_SIZE};
-use bulkhead_policy::plan::{PartitionPlan, Plan};
+use bulkhead_policy::plan::{OsType, PartitionPlan, Plan};
 use bulkhead_policy::platform::Platform;
 use bulkhead_policy::tree::{Node, Tree};
 
@@ -34,6 +34,7 @@ pub fn warnings(
         found.extend(small_pages(partition));
         found.extend(list_registers(partition, platform));
         found.extend(unprotected(partition, board));
+        found.extend(rootless(partition));
     }
     found.extend(dependencies::shared(&all, board));
     found
@@ -157,4 +158,21 @@ fn unprotected(partition: &Partition<'_>, board: &Tree<'_>) -> Vec<Diagnostic> {
             warning("BH0910", at, risk.to_string())
         })
         .collect()
+}
+
+/// A Linux that finds no file system to go on with.
+fn rootless(partition: &Partition<'_>) -> Option<Diagnostic> {
+    let plan = partition.plan;
+    let named = plan.bootargs.is_some_and(|bootargs| {
+        // "rdinit=" is for an initramfs that is built into the kernel.
+        bootargs.split_whitespace().any(|word| word.starts_with("root=") || word.starts_with("rdinit="))
+    });
+    (plan.os == OsType::Linux && plan.ramdisk.is_none() && !named).then(|| {
+        let message = format!(
+            "{} has no ramdisk, and its bootargs have no root=: unless the kernel has an initramfs built in, it stops for want of a \
+             root file system",
+            plan.name
+        );
+        warning("BH0911", Location::node(partition.node.path()), message)
+    })
 }

@@ -22,6 +22,12 @@ fn compile(source: &str) -> Vec<u8> {
 
 /// The warnings of a manifest that is accepted on a board.
 fn warn(source: &str, board: &[u8]) -> Vec<Diagnostic> {
+    let good = Tree::new(board).expect("a tree");
+    warn_of(source, board, &[&good]).remove(0)
+}
+
+/// The same for other trees than the one that the manifest was checked against.
+fn warn_of(source: &str, board: &[u8], others: &[&Tree<'_>]) -> Vec<Vec<Diagnostic>> {
     let mut image = vec![0; 4096];
     image[16..24].copy_from_slice(&0x10_0000_u64.to_le_bytes());
     image[24] = 0xa;
@@ -35,7 +41,7 @@ fn warn(source: &str, board: &[u8]) -> Vec<Diagnostic> {
         _ => Some(&bare[..]),
     });
     let plan = plan.unwrap_or_else(|findings| panic!("{findings:?}\n{source}"));
-    warnings(&tree, &board, &platform, &plan)
+    others.iter().map(|other| warnings(&tree, other, &platform, &plan)).collect()
 }
 
 fn board(name: &str) -> Vec<u8> {
@@ -85,8 +91,8 @@ fn the_board_with_dependencies_is_what_its_source_says() {
     assert!(compile(&source) == board("dependencies"), "run dtc on boards/dependencies.dts");
 }
 
-/// Two bare partitions with these devices, on the board with dependencies.
-fn two(first: &str, second: &str) -> Vec<String> {
+/// A manifest of two bare partitions with these devices.
+fn pair(first: &str, second: &str) -> String {
     let partition = |name, cpu, access| {
         format!(
             "{name} {{ os,type = \"bare\"; cpus = <{cpu}>; memory = /bits/ 64 <0x40000000 0x1000000>; \
@@ -94,10 +100,41 @@ fn two(first: &str, second: &str) -> Vec<String> {
         )
     };
     let (first, second) = (partition("one", 0, first), partition("two", 1, second));
-    let source = format!(
-        "/dts-v1/; / {{ compatible = \"bulkhead,manifest-v1\"; partitions {{ {first} {second} }}; }};"
+    format!("/dts-v1/; / {{ compatible = \"bulkhead,manifest-v1\"; partitions {{ {first} {second} }}; }};")
+}
+
+/// What is said of it on the board with dependencies.
+fn two(first: &str, second: &str) -> Vec<String> {
+    let found = warn(&pair(first, second), &board("dependencies"));
+    found.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn any_tree_gives_a_result() {
+    let good = board("dependencies");
+    let mut state = 1_u64;
+    let mut random = |limit: usize| {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (state >> 33) as usize % limit
+    };
+    let blobs: Vec<_> = (0..3000)
+        .map(|_| {
+            let mut blob = good.clone();
+            for _ in 0..=random(4) {
+                let at = 0x38 + random(blob.len() - 0x38);
+                blob[at] = if random(2) == 0 { random(0x20) as u8 } else { random(0x100) as u8 };
+            }
+            blob
+        })
+        .collect();
+    let trees: Vec<_> = blobs.iter().filter_map(|blob| Tree::new(blob).ok()).collect();
+    assert!(trees.len() > 500, "only {} of the mutants are trees", trees.len());
+    let source = pair(
+        "\"/timer@a010000\", \"/timer@a013000\", \"/adc@a020000\", \"/pwm@a030000\", \"/dsp@a040000\", \"/crc@a050000\"",
+        "\"/timer@a011000\", \"/timer@a014000\", \"/adc@a021000\", \"/pwm@a031000\", \"/dsp@a041000\", \"/crc@a051000\"",
     );
-    warn(&source, &board("dependencies")).iter().map(ToString::to_string).collect()
+    let found = warn_of(&source, &good, &trees.iter().collect::<Vec<_>>());
+    assert!(found.iter().any(|found| found.len() == 5) && found.iter().any(|found| found.len() != 5));
 }
 
 #[test]
@@ -151,7 +188,7 @@ fn what_feeds_a_provider_counts() {
 fn linux(properties: &str, bootargs: &str) -> Vec<String> {
     let source = format!(
         "/dts-v1/; / {{ compatible = \"bulkhead,manifest-v1\"; partitions {{ linux {{ os,type = \"linux\"; cpus = <0>; \
-         memory = /bits/ 64 <0x40000000 0x10000000>; kernel = \"Image\"; {properties} bootargs = \"{bootargs}\"; }}; }}; }};"
+         memory = /bits/ 64 <0x40000000 0x10000000>; kernel = \"Image\"; ramdisk = \"initramfs.cpio.gz\"; {properties} bootargs = \"{bootargs}\"; }}; }}; }};"
     );
     warn(&source, &board("qemu-virt-gicv3")).iter().map(|found| found.message.clone()).collect()
 }
