@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use crate::output::{self, Medium, Output};
-use crate::system::{self, BUNDLE, IMAGE, System};
+use crate::source;
+use crate::system::{BUNDLE, IMAGE, System};
 
 /// What the firmware is told.
 pub const CONFIG: &str = "config.txt";
@@ -27,7 +28,7 @@ const OVERLAY_SOURCE: &str = include_str!("../../../board-support/rpi4/boot/bulk
 /// Where `folder` has files of these names that Bulkhead did not write (unless `force`), or where it cannot be written.
 pub fn write(system: &System, folder: &Path, force: bool) -> Result<()> {
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    let (overlay, messages) = system::dtc(OVERLAY_SOURCE, Path::new("."))?;
+    let (overlay, messages) = source::dtc(OVERLAY_SOURCE, Path::new("."))?;
     let files = [
         (IMAGE, read(&system.image)?),
         (BUNDLE, read(&system.bundle)?),

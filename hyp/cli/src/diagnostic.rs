@@ -57,6 +57,14 @@ impl Location {
     }
 }
 
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)?;
+        self.property.iter().try_for_each(|property| write!(f, ":{property}"))?;
+        self.entry.iter().try_for_each(|entry| write!(f, "[{entry}]"))
+    }
+}
+
 /// One finding.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Diagnostic {
@@ -79,6 +87,9 @@ pub struct Diagnostic {
 impl fmt::Display for Diagnostic {
     /// One line, as the hypervisor prints it at boot.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.code, self.at.path, self.message)
+        match self.at.path.as_str() {
+            "" => write!(f, "{}: {}", self.code, self.message),
+            path => write!(f, "{}: {path}: {}", self.code, self.message),
+        }
     }
 }

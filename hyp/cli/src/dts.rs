@@ -126,7 +126,7 @@ mod tests {
     use bulkhead_policy::tree::Tree;
 
     use super::*;
-    use crate::system;
+    use crate::source;
 
     #[test]
     fn what_is_written_is_what_is_read() {
@@ -142,7 +142,7 @@ mod tests {
         source.close();
         let source = source.finish();
         assert!(source.lines().all(|line| line.len() <= WIDTH + INDENT.len()), "{source}");
-        let (blob, messages) = system::dtc(&source, Path::new(".")).expect("dtc");
+        let (blob, messages) = source::dtc(&source, Path::new(".")).expect("dtc");
         let blob = blob.unwrap_or_else(|| panic!("{messages}\n{source}"));
         let tree = Tree::new(&blob).expect("a tree");
         let root = tree.root();

@@ -8,7 +8,7 @@ use bulkhead_policy::tree::Tree;
 use regex::Regex;
 
 use crate::output::write_new;
-use crate::{input, say, system};
+use crate::{input, say, source};
 
 use self::xen::Imported;
 
@@ -220,7 +220,7 @@ pub fn read_tree(path: &Path) -> Result<Vec<u8>> {
     let Ok(source) = String::from_utf8(bytes) else {
         bail!("{} is no device tree, neither source nor blob", path.display())
     };
-    let (blob, messages) = system::dtc(&source, path.parent().unwrap_or(Path::new(".")))?;
+    let (blob, messages) = source::dtc(&source, path.parent().unwrap_or(Path::new(".")))?;
     let Some(blob) = blob else {
         // The first says what is wrong.
         let first = messages.lines().find(|line| !line.is_empty()).unwrap_or("dtc does not say why");

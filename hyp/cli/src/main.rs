@@ -9,14 +9,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bulkhead::board::{self, Board, BoardName, Choice, Origin, RPI4};
 use bulkhead::elf::TEXT_LIMIT;
+use bulkhead::findings::Findings;
 use bulkhead::new::New;
+use bulkhead::render::{self, Format};
 use bulkhead::setup::Need;
-use bulkhead::system::{self, Recipe, Refused};
+use bulkhead::system::{self, Recipe};
 use bulkhead::testing::{self, Scope, Tally};
 use bulkhead::workspace::{HYPERVISOR, Noise, Workspace};
 use bulkhead::{
-    bench, card, completions, demo, doctor, fuzzing, import, input, new, report, say, session, setup,
-    symbolize,
+    bench, card, completions, demo, doctor, explain, fuzzing, import, input, new, reference, report, say,
+    session, setup, symbolize,
 };
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
@@ -78,13 +80,17 @@ enum Command {
         rpi4 is checked against the tree of QEMU's raspi4b: a board with 1 GiB of RAM and without Ethernet and \
         PCIe. To check for a certain board, copy /sys/firmware/fdt from a Linux on it and name the copy with \
         --dtb.\n\n\
-        Exit codes: 0 it is accepted, 1 it is refused, 2 the check could not be made.")]
+        Each finding has a code; `cargo bulkhead explain CODE` says more.\n\n\
+        Exit codes: 0 it is accepted, perhaps with warnings, 1 it is refused, 2 the check could not be made.")]
     Check {
         #[command(flatten)]
         input: Input,
         /// Check against this device tree, taken from a real board, and not against QEMU's
         #[arg(long, value_name = "FILE")]
         dtb: Option<PathBuf>,
+        /// How findings are written: text on standard error, a document on standard output
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
     },
     /// Print a script that completes `cargo bulkhead` in a shell
     #[command(
@@ -105,6 +111,15 @@ enum Command {
         cargo bulkhead new --board rpi4 --out mine.dts\n  cargo bulkhead new --dtb fdt --out mine.dts\n\n\
         What it says is accepted for that board as it stands: check it, run it, then change it.")]
     New(New),
+    /// Say what a finding's code means and how to mend it
+    #[command(after_help = "Examples:\n  cargo bulkhead explain BH0103\n  cargo bulkhead explain")]
+    Explain {
+        /// The code, with or without its letters [default: a list of all]
+        code: Option<String>,
+    },
+    /// Print the reference of the manifest, as it stands in hyp/docs/manifest.md
+    #[command(hide = true)]
+    Reference,
     /// Make a manifest of what another hypervisor is configured with
     Import {
         #[command(subcommand)]
@@ -244,10 +259,16 @@ fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(Outcome::Well) => ExitCode::SUCCESS,
         Ok(Outcome::Findings) => ExitCode::from(1),
-        Err(error) => {
-            say::error(format_args!("{error:#}"));
-            ExitCode::from(if error.is::<Refused>() { 1 } else { 2 })
-        }
+        Err(error) => match error.downcast_ref::<Findings>() {
+            Some(findings) => {
+                render::show(findings);
+                ExitCode::from(1)
+            }
+            None => {
+                say::error(format_args!("{error:#}"));
+                ExitCode::from(2)
+            }
+        },
     }
 }
 
@@ -255,7 +276,9 @@ fn run(command: Command) -> Result<Outcome> {
     match command {
         Command::Demo { machine, batch, seconds } => run_demo(machine.board()?, batch, seconds),
         Command::Build { input, out, sd, dtb, force } => run_build(input, out, sd, dtb, force),
-        Command::Check { input, dtb } => run_check(input, dtb),
+        Command::Check { input, dtb, format } => run_check(input, dtb, format),
+        Command::Explain { code } => explain(code.as_deref()),
+        Command::Reference => say::print(&reference::page()).map(|()| Outcome::Well),
         Command::Import { format } => import::run(&format).map(Into::into),
         Command::New(options) => new::run(&options).map(|()| Outcome::Well),
         Command::Doctor => doctor::run().map(Into::into),
@@ -324,15 +347,44 @@ fn run_build(
     Ok(fits.into())
 }
 
-fn run_check(input: Input, dtb: Option<PathBuf>) -> Result<Outcome> {
+fn run_check(input: Input, dtb: Option<PathBuf>, format: Format) -> Result<Outcome> {
     let workspace = Workspace::load()?;
     let recipe = &Recipe { tree: dtb, ..input.recipe(&workspace)? };
     setup::ensure(&Need::ALL)?;
-    let hypervisor = system::build_hypervisor(&workspace, Noise::Shown)?;
-    let parts = system::gather(&workspace, recipe, Noise::Shown)?;
-    print!("{}", system::check(recipe, &parts, &hypervisor)?);
-    say_which_board(recipe);
-    Ok(Outcome::Well)
+    let noise = if format == Format::Text { Noise::Shown } else { Noise::Quiet };
+    let checked = system::build_hypervisor(&workspace, noise).and_then(|hypervisor| {
+        let parts = system::gather(&workspace, recipe, noise)?;
+        system::checked(recipe, &parts, &hypervisor, |checked| {
+            Ok((system::describe(checked.plan), checked.warnings.clone()))
+        })
+    });
+    match checked {
+        Ok((plan, warnings)) => {
+            render::write(&warnings, format)?;
+            if format == Format::Text {
+                print!("{plan}");
+                say_which_board(recipe);
+            }
+            Ok(Outcome::Well)
+        }
+        Err(error) => {
+            render::write(&error.downcast::<Findings>()?, format)?;
+            Ok(Outcome::Findings)
+        }
+    }
+}
+
+fn explain(code: Option<&str>) -> Result<Outcome> {
+    let text = match code {
+        None => explain::pages().iter().map(|page| format!("{}  {}\n", page.code, page.title)).collect(),
+        Some(code) => {
+            let page = explain::page_of(code).with_context(|| {
+                format!("there is no rule {code}; `cargo bulkhead explain` lists all of them")
+            })?;
+            format!("{}: {}\n\n{}\n", page.code, page.title, page.body)
+        }
+    };
+    say::print(&text).map(|()| Outcome::Well)
 }
 
 fn run_report(input: Input, dtb: Option<PathBuf>, options: &report::Options) -> Result<Outcome> {

@@ -17,7 +17,7 @@ use crate::dts::{self, Source};
 use crate::import::read_tree;
 use crate::output::write_new;
 use crate::setup::{self, Need};
-use crate::{say, system};
+use crate::{say, source};
 
 /// Options of `new`.
 #[derive(clap::Args)]
@@ -246,7 +246,7 @@ impl Judge<'_> {
     }
 
     fn place_of(&self, source: &str) -> Result<Result<u64, String>> {
-        let (blob, messages) = system::dtc(source, Path::new("."))?;
+        let (blob, messages) = source::dtc(source, Path::new("."))?;
         let blob = blob.with_context(|| format!("dtc does not compile what was made: {messages}"))?;
         let tree = Tree::new(&blob)?;
         let mut platform =
@@ -393,7 +393,7 @@ mod tests {
 
     #[test]
     fn no_board_is_an_error() {
-        let (blob, messages) = system::dtc("/dts-v1/; / { };", Path::new(".")).expect("dtc");
+        let (blob, messages) = source::dtc("/dts-v1/; / { };", Path::new(".")).expect("dtc");
         let error = starter(&blob.unwrap_or_else(|| panic!("{messages}")), None).expect_err("no board");
         assert_eq!(error.to_string(), "/: there is no memory node");
         assert!(starter(b"no tree", None).is_err());

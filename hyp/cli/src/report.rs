@@ -61,7 +61,7 @@ pub struct Options {
 ///
 /// # Errors
 ///
-/// [`system::Refused`] where a manifest is; anything else where the report cannot be made or written.
+/// [`crate::findings::Findings`] where a manifest is refused; anything else where the report cannot be made or written.
 pub fn run(workspace: &Workspace, recipe: &Recipe, options: &Options) -> Result<()> {
     let hypervisor = system::build_hypervisor(workspace, Noise::Shown)?;
     let (report, trees) = examine(workspace, recipe, &hypervisor, &recipe.manifest)?;

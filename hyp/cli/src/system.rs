@@ -6,10 +6,10 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead_boards::BOARDS;
@@ -21,11 +21,16 @@ use bulkhead_policy::tree::Tree;
 use crate::board::Board;
 use crate::bundle::{self, Payload};
 use crate::elf::{Executable, Sizes};
+use crate::findings::Findings;
 use crate::initramfs;
 use crate::input;
 use crate::linux::{self, LinuxParts};
 use crate::output::{self, Medium, Output};
+use crate::render;
+use crate::rules;
 use crate::say;
+use crate::source::Source;
+use crate::warnings;
 use crate::workspace::{HYPERVISOR, Noise, Workspace};
 
 /// Name of the hypervisor's flat image.
@@ -64,6 +69,13 @@ impl Recipe {
         Self { manifest: manifest.into(), payloads: Vec::new(), more_bootargs: None, board, tree: None }
     }
 
+    /// Where payloads are looked for: beside the manifest, then where the user says.
+    fn folders(&self) -> Vec<PathBuf> {
+        let beside = self.manifest.parent().filter(|folder| *folder != Path::new(""));
+        let beside = beside.unwrap_or(Path::new(".")).to_owned();
+        std::iter::once(beside).chain(self.payloads.iter().cloned()).collect()
+    }
+
     /// What the manifest is called.
     #[must_use]
     pub fn name(&self) -> String {
@@ -71,29 +83,16 @@ impl Recipe {
     }
 }
 
-/// A manifest was read but cannot be accepted.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Refused {
-    /// The manifest's file.
-    pub manifest: PathBuf,
-    /// One fault a line.
-    pub faults: Vec<String>,
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is refused", self.manifest.display())?;
-        self.faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
-    }
-}
-
-impl std::error::Error for Refused {}
-
 /// A compiled manifest and the files that it names.
 #[derive(Clone, Debug)]
 pub struct Parts {
     tree: Vec<u8>,
+    source: Source,
     files: BTreeMap<String, Payload>,
+    /// Where the files were looked for.
+    folders: Vec<PathBuf>,
+    /// Payloads that the tool makes itself.
+    made: Vec<String>,
 }
 
 /// The hypervisor.
@@ -161,9 +160,9 @@ pub fn build_hypervisor(workspace: &Workspace, noise: Noise) -> Result<Hyperviso
 ///
 /// # Errors
 ///
-/// [`Refused`] where the manifest does not compile; anything else where a payload cannot be made.
+/// [`Findings`] where the manifest does not compile; anything else where a payload cannot be made.
 pub fn gather(workspace: &Workspace, recipe: &Recipe, noise: Noise) -> Result<Parts> {
-    let tree = compile(recipe)?;
+    let (tree, source) = compile(recipe)?;
     let pantry = Pantry { workspace, recipe, noise, linux: OnceCell::new() };
     let mut files = BTreeMap::new();
     for name in payload_names(&tree) {
@@ -171,7 +170,7 @@ pub fn gather(workspace: &Workspace, recipe: &Recipe, noise: Noise) -> Result<Pa
             files.insert(name, content);
         }
     }
-    Ok(Parts { tree, files })
+    Ok(Parts { tree, source, files, folders: recipe.folders(), made: pantry.made() })
 }
 
 /// A checked manifest and the machine that it was checked against.
@@ -183,10 +182,11 @@ pub struct Checked<'c> {
     pub platform: &'c Platform<'c>,
     /// The machine's device tree.
     pub board: &'c Tree<'c>,
+    /// What there is to warn of.
+    pub warnings: &'c Findings,
 }
 
-/// Checks what was gathered against the recipe's machine, as the hypervisor will at boot. Returns a line for each partition and
-/// each risk.
+/// Checks what was gathered against the recipe's machine, as the hypervisor will at boot. Returns a line for each partition.
 ///
 /// # Errors
 ///
@@ -199,7 +199,7 @@ pub fn check(recipe: &Recipe, parts: &Parts, hypervisor: &Hypervisor) -> Result<
 ///
 /// # Errors
 ///
-/// [`Refused`] with every fault; anything else where the check cannot be made, or what `with` says.
+/// [`Findings`] with every fault; anything else where the check cannot be made, or what `with` says.
 pub fn checked<T>(
     recipe: &Recipe,
     parts: &Parts,
@@ -230,15 +230,14 @@ pub fn checked<T>(
     ]);
     let payload = |name: &str| parts.files.get(name).map(|payload| &*payload.bytes);
     match manifest::check(&tree, &mut platform, &board, &payload) {
-        Ok(plan) => with(Checked { plan: &plan, platform: &platform, board: &board }),
+        Ok(plan) => {
+            let found = warnings::warnings(&tree, &board, &platform, &plan);
+            let warnings = &Findings::place(&parts.source, found);
+            with(Checked { plan: &plan, platform: &platform, board: &board, warnings })
+        }
         Err(findings) => {
-            let mut faults: Vec<_> = findings.iter().map(ToString::to_string).collect();
-            faults.extend(payload_names(&parts.tree).filter(|name| !parts.files.contains_key(name)).map(
-                |name| {
-                    format!("\"{name}\" was looked for beside the manifest, in each --payloads folder and among the names that the tool makes itself")
-                },
-            ));
-            Err(Refused { manifest: recipe.manifest.clone(), faults }.into())
+            let found = findings.iter().map(|finding| rules::diagnostic(finding, parts, &board)).collect();
+            Err(Findings::place(&parts.source, found).into())
         }
     }
 }
@@ -251,10 +250,14 @@ pub fn checked<T>(
 pub fn build(workspace: &Workspace, recipe: &Recipe, folder: &Path, noise: Noise) -> Result<System> {
     let hypervisor = build_hypervisor(workspace, noise)?;
     let parts = gather(workspace, recipe, noise)?;
-    let plan = check(recipe, &parts, &hypervisor)?;
-    if noise == Noise::Shown {
-        say::step("Checked", format_args!("{}\n{}", recipe.manifest.display(), plan.trim_end()));
-    }
+    checked(recipe, &parts, &hypervisor, |checked| {
+        if noise == Noise::Shown {
+            render::show(checked.warnings);
+            let plan = describe(checked.plan);
+            say::step("Checked", format_args!("{}\n{}", recipe.manifest.display(), plan.trim_end()));
+        }
+        Ok(())
+    })?;
     write(recipe, &parts, &hypervisor, folder)
 }
 
@@ -279,54 +282,33 @@ pub fn write(recipe: &Recipe, parts: &Parts, hypervisor: &Hypervisor, folder: &P
 }
 
 impl Parts {
+    /// Where the payloads were looked for, in words.
+    #[must_use]
+    pub fn searched(&self) -> String {
+        let folders: Vec<_> = self.folders.iter().map(|folder| folder.display().to_string()).collect();
+        format!("{}, and among what the tool makes itself: {}", folders.join(", "), self.made.join(", "))
+    }
+
+    /// The names of all payloads that there are.
+    #[must_use]
+    pub fn offered(&self) -> Vec<String> {
+        let entries = self.folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
+        let files = entries.filter(|entry| entry.path().is_file());
+        let files = files.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        files.chain(self.made.iter().cloned()).collect()
+    }
+
     fn bundle(&self) -> Result<Vec<u8>> {
         bundle::build(&self.tree, &self.files)
     }
 }
 
-/// The manifest as a blob, its `bootargs` extended where the recipe says so.
-fn compile(recipe: &Recipe) -> Result<Vec<u8>> {
-    let path = &recipe.manifest;
-    let source = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let source = match &recipe.more_bootargs {
-        Some(more) => append_bootargs(&source, more)?,
-        None => source,
-    };
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let (blob, messages) = dtc(&source, folder)?;
-    let messages = messages.replace("<stdin>", &path.display().to_string());
-    let Some(blob) = blob else {
-        let faults = messages.lines().map(str::to_owned).collect();
-        return Err(Refused { manifest: path.clone(), faults }.into());
-    };
-    for warning in messages.lines() {
-        say::note(warning);
-    }
-    Ok(blob)
-}
-
-/// Compiles the source of a device tree; what it includes is looked for in `folder`. Returns the blob, if it compiles, and dtc's messages.
-///
-/// # Errors
-///
-/// Where dtc cannot be run.
-pub fn dtc(source: &str, folder: &Path) -> Result<(Option<Vec<u8>>, String)> {
-    // dtc resolves /include/ against the folder that it is told; the source itself comes through a pipe.
-    let mut dtc = Command::new("dtc")
-        .args(["-I", "dts", "-O", "dtb", "-o", "-", "-i"])
-        .arg(folder)
-        .arg("-")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot run dtc; run: apt-get install device-tree-compiler")?;
-    let stdin = dtc.stdin.take().context("dtc has no standard input")?;
-    // A source is smaller than a pipe's buffer, or else dtc reads all of it before it writes anything.
-    std::io::Write::write_all(&mut { stdin }, source.as_bytes()).context("dtc takes no input")?;
-    let output = dtc.wait_with_output().context("cannot run dtc")?;
-    let messages = String::from_utf8_lossy(&output.stderr).into_owned();
-    Ok((output.status.success().then_some(output.stdout), messages))
+/// The manifest as a blob, its `bootargs` extended where the recipe says so, and where everything in it stands.
+fn compile(recipe: &Recipe) -> Result<(Vec<u8>, Source)> {
+    Source::read(&recipe.manifest, &|source| match &recipe.more_bootargs {
+        Some(more) => append_bootargs(&source, more),
+        None => Ok(source),
+    })
 }
 
 /// Appends `more` to the value of every `bootargs` in a manifest's source.
@@ -373,11 +355,8 @@ impl Pantry<'_> {
         if name.is_empty() {
             return Ok(None);
         }
-        let beside = self.recipe.manifest.parent().unwrap_or(Path::new("."));
-        let folders = std::iter::once(beside).chain(self.recipe.payloads.iter().map(PathBuf::as_path));
-        if let Some(path) =
-            folders.map(|folder| folder.join(name)).find(|path| path.is_symlink() || path.exists())
-        {
+        let mut places = self.recipe.folders().into_iter().map(|folder| folder.join(name));
+        if let Some(path) = places.find(|path| path.is_symlink() || path.exists()) {
             return Ok(Some(Payload::new(input::payload(&path)?)));
         }
         match name {
@@ -389,6 +368,13 @@ impl Pantry<'_> {
             }
             _ => self.guest(name),
         }
+    }
+
+    /// The names of what the tool makes itself.
+    fn made(&self) -> Vec<String> {
+        let guests =
+            self.workspace.guests().map(|name| format!("{}.bin", name.trim_start_matches("bulkhead-")));
+        [KERNEL, INITRAMFS].map(str::to_owned).into_iter().chain(guests).collect()
     }
 
     fn linux(&self) -> Result<&LinuxParts> {
@@ -434,8 +420,9 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// One line for each partition and one for each risk that it brings.
-fn describe(plan: &Plan<'_>) -> String {
+/// One line for each partition.
+#[must_use]
+pub fn describe(plan: &Plan<'_>) -> String {
     let mut text = String::new();
     for partition in &plan.partitions {
         let cpus: Vec<_> = partition.cpus.iter().map(ToString::to_string).collect();
@@ -449,9 +436,6 @@ fn describe(plan: &Plan<'_>) -> String {
             memory >> 20,
             partition.memory.iter().map(|window| window.pa.to_string()).collect::<Vec<_>>().join(", ")
         );
-        for risk in &partition.unprotected {
-            let _ = writeln!(text, "{:>12} partition {}: {risk}", "", partition.name);
-        }
     }
     text
 }

@@ -86,7 +86,7 @@ impl Workspace {
     }
 
     /// Names of the binaries that run on the machine, the hypervisor aside.
-    fn guests(&self) -> impl Iterator<Item = &str> {
+    pub fn guests(&self) -> impl Iterator<Item = &str> {
         self.bare_binaries.keys().map(String::as_str).filter(|&name| name != HYPERVISOR)
     }
 

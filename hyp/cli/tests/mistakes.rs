@@ -86,15 +86,34 @@ impl Desk {
 
     #[track_caller]
     fn fails_as(&self, code: i32, said: &str, command: &mut Command) {
+        let (error, text) = self.error(code, command);
+        assert!(error.contains(said), "{command:?}: {said}\n{text}");
+        assert!(!text.trim_end().ends_with(':'), "{command:?}\n{text}");
+    }
+
+    /// Runs a check that has to find one thing, at this place.
+    #[track_caller]
+    fn finds(&self, code: &str, place: &str, manifest: &str) {
+        let (error, text) = self.error(FINDINGS, &mut self.tool(&["check", manifest]));
+        assert!(error.starts_with(&format!("error[{code}]: ")), "{manifest}: {code}\n{text}");
+        assert!(
+            text.lines().any(|line| line.trim() == format!("--> {place}")),
+            "{manifest}: {place}\n{text}"
+        );
+    }
+
+    /// The one error of a command that leaves everything as it is, and all that is said besides.
+    #[track_caller]
+    fn error(&self, code: i32, command: &mut Command) -> (String, String) {
         let before = self.content();
         let output = run(command);
-        let text = String::from_utf8_lossy(&output.stderr);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{command:?}\n{text}");
         assert!(!text.contains("panicked"), "{command:?}\n{text}");
-        let errors: Vec<_> = text.lines().filter(|line| line.starts_with("error")).collect();
-        assert!(errors.len() == 1 && errors[0].contains(said), "{command:?}: {said}\n{text}");
-        assert!(!text.trim_end().ends_with(':'), "{command:?}\n{text}");
         assert_eq!(self.content(), before, "{command:?}");
+        let errors: Vec<_> = text.lines().filter(|line| line.starts_with("error")).collect();
+        assert_eq!(errors.len(), 1, "{command:?}\n{text}");
+        (errors[0].to_owned(), text)
     }
 }
 
@@ -168,7 +187,6 @@ fn manifests_that_are_none() {
         fails("cannot read loop.dts", &[command, "loop.dts"]);
     }
     fails("cannot read good.dts/x", &["check", "good.dts/x"]);
-    fails("UTF-8", &["check", "binary.dts"]);
     fails("cannot read nothing", &["check", "good.dts", "--payloads", "nothing"]);
     fails("guest.raw is a file, not a folder", &["check", "good.dts", "--payloads", "guest.raw"]);
     fails("cannot read ", &["check", &"x".repeat(5000)]);
@@ -176,9 +194,10 @@ fn manifests_that_are_none() {
     desk.write("empty.dts", "");
     desk.write("itself.dts", "/include/ \"itself.dts\"\n");
     desk.write("syntax.dts", "/dts-v1/; / { compatible = ; };");
-    for name in ["empty.dts", "syntax.dts", "itself.dts"] {
-        desk.fails(FINDINGS, name, &["check", name]);
-    }
+    desk.finds("BH0001", "empty.dts:1:1", "empty.dts");
+    desk.finds("BH0001", "binary.dts:1:1", "binary.dts");
+    desk.finds("BH0001", "itself.dts:1:1", "itself.dts");
+    desk.finds("BH0001", "syntax.dts:1:28", "syntax.dts");
 }
 
 #[test]
@@ -238,8 +257,8 @@ fn reports_that_cannot_be_made() {
     fails("cannot write folder: it is a folder", &["--format", "svg", "--out", "folder"]);
     fails("cannot write /dev/full", &["--format", "json", "--out", "/dev/full"]);
     fails("cannot write /proc/", &["--out", "/proc/bulkhead"]);
-    desk.fails(FINDINGS, "refused.dts", &["report", "refused.dts", "--out", "new-folder"]);
-    desk.fails(FINDINGS, "refused.dts", &["report", "good.dts", "--diff", "refused.dts"]);
+    desk.fails(FINDINGS, "error[BH0101]: ", &["report", "refused.dts", "--out", "new-folder"]);
+    desk.fails(FINDINGS, "error[BH0101]: ", &["report", "good.dts", "--diff", "refused.dts"]);
     let full = File::options().write(true).open("/dev/full").expect("the device");
     let output =
         desk.tool(&["report", "good.dts"]).stdout(full).stderr(Stdio::piped()).output().expect("run");
@@ -269,9 +288,9 @@ fn payloads_that_are_none() {
     });
     fails("guest.raw has 6144 MiB; a payload has less than 4096");
     replace(&|path| fs::write(path, "").expect("written"));
-    desk.fails(FINDINGS, "good.dts", &["check", "good.dts"]);
+    desk.finds("BH0302", "good.dts:9:22", "good.dts");
     replace(&|_| ());
-    desk.fails(FINDINGS, "good.dts", &["check", "good.dts"]);
+    desk.finds("BH0301", "good.dts:9:22", "good.dts");
 }
 
 #[test]

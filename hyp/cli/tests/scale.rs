@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bulkhead::system::dtc;
+use bulkhead::source::dtc;
 use bulkhead_boards::BOARDS;
 use bulkhead_policy::manifest;
 use bulkhead_policy::plan::{MAX_CPUS, MAX_PARTITIONS};

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bulkhead::diagnostic::{Diagnostic, Location, Severity};
-use bulkhead::system::dtc;
+use bulkhead::source::dtc;
 use bulkhead::warnings::{CODES, warnings};
 use bulkhead_boards::BOARDS;
 use bulkhead_policy::manifest;

@@ -24,7 +24,8 @@ pub(crate) mod tests;
 use devices::Access;
 use draft::Draft;
 use memory::Pool;
-use properties::{Key, Reader};
+use properties::Reader;
+pub use properties::{Form, Key};
 pub use rules::{Finding, Place, Rule, Value};
 
 /// The root's `compatible`.

@@ -3,7 +3,8 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use bulkhead::system::{self, Recipe, Refused};
+use bulkhead::findings::Findings;
+use bulkhead::system::{self, Recipe};
 use bulkhead::workspace::Noise;
 use bulkhead_hil::Source;
 use tempfile::TempDir;
@@ -79,8 +80,9 @@ pub fn by_the_tool(lab: &Lab) -> Result<()> {
         let Err(error) = system::check(&recipe, &parts, &hypervisor) else {
             anyhow::bail!("{name} was accepted")
         };
-        let refused = error.downcast::<Refused>().with_context(|| name.to_owned())?;
-        ensure!(refused.faults.iter().any(|said| said.starts_with(fault)), "{name}: {refused}");
+        let findings = error.downcast::<Findings>().with_context(|| name.to_owned())?;
+        let said = findings.to_string();
+        ensure!(said.lines().any(|line| line.starts_with(fault)), "{name}: {said}");
     }
     let (name, fault) = FAULTS[0];
     let mut tool = lab.workspace.cargo();
@@ -89,6 +91,9 @@ pub fn by_the_tool(lab: &Lab) -> Result<()> {
     let output = tool.output()?;
     let messages = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(1), "exit code {:?}:\n{messages}", output.status.code());
-    ensure!(messages.contains(fault), "{messages}");
+    let (code, _) = fault.split_once(": ").context("a code")?;
+    for part in [format!("error[{code}]: "), format!("{name}.dts:")] {
+        ensure!(messages.contains(&part), "no {part:?}:\n{messages}");
+    }
     Ok(())
 }

@@ -220,7 +220,7 @@ fn put_together(claims: &[Claim], ram: impl Iterator<Item = Region<Pa>>) -> Vec<
 
 /// The devices that the hypervisor keeps for itself.
 fn hypervisor_devices<'c>(checked: Checked<'c>) -> impl Iterator<Item = Node<'c>> {
-    let Checked { plan, platform, board } = checked;
+    let Checked { plan, platform, board, .. } = checked;
     let given = |path: &str| {
         plan.partitions.iter().any(|partition| partition.devices.iter().any(|device| device.path == path))
     };

@@ -11,7 +11,9 @@ use bulkhead_policy::platform::{Platform, Reservation};
 use bulkhead_policy::tree::Tree;
 
 use super::*;
-use crate::system::{Checked, KEPT, dtc};
+use crate::findings::Findings;
+use crate::source::dtc;
+use crate::system::{Checked, KEPT};
 
 const VIRT: &[u8] = include_bytes!("../../../../tests/manifests/boards/qemu-virt-gicv3.dtb");
 const VIRT_4G: &[u8] = include_bytes!("../../../../tests/manifests/boards/qemu-virt-gicv3-4g.dtb");
@@ -60,7 +62,10 @@ fn with_checked<T>(board: &[u8], source: &str, then: impl FnOnce(Checked<'_>) ->
     let files = payloads();
     let payload = |name: &str| files.get(name).map(Vec::as_slice);
     match manifest::check(&tree, &mut platform, &board, &payload) {
-        Ok(plan) => then(Checked { plan: &plan, platform: &platform, board: &board }),
+        Ok(plan) => {
+            let warnings = &Findings::default();
+            then(Checked { plan: &plan, platform: &platform, board: &board, warnings })
+        }
         Err(findings) => {
             panic!("{}", findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         }

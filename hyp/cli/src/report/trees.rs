@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use bulkhead_policy::guest_dtb;
 use bulkhead_policy::manifest::DTB_SPACE;
 
-use crate::system::{Checked, Refused};
+use crate::system::Checked;
 
 /// The tree of one partition.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,17 +23,16 @@ pub struct GuestTree {
 ///
 /// # Errors
 ///
-/// [`Refused`] where a tree does not fit into the space kept for it, so that its partition would not start; anything else where dtc
-/// does not run.
+/// Where a tree does not fit into the space kept for it, so that its partition would not start, or dtc does not run.
 pub fn trees(checked: Checked<'_>, manifest: &Path) -> Result<Vec<GuestTree>> {
     let mut trees = Vec::new();
     for plan in &checked.plan.partitions {
         let mut blob = vec![0; usize::try_from(DTB_SPACE)?];
         let version = env!("CARGO_PKG_VERSION");
         let written = guest_dtb::generate(&mut blob, checked.board, checked.platform, plan, version);
-        let size = written.map_err(|error| Refused {
-            manifest: manifest.to_owned(),
-            faults: vec![format!("/partitions/{}: {error}; give it fewer devices", plan.name)],
+        let size = written.map_err(|error| {
+            let manifest = manifest.display();
+            anyhow::anyhow!("{manifest}: /partitions/{}: {error}; give it fewer devices", plan.name)
         })?;
         blob.truncate(size);
         let source = decompile(&blob).with_context(|| format!("the tree of {}", plan.name))?;

@@ -5,14 +5,14 @@ use bulkhead_policy::manifest;
 use bulkhead_policy::platform::Platform;
 
 use super::*;
-use crate::system;
+use crate::source;
 
 const TWO_LINUX: &str = include_str!("../../../../../tests/qemu/systems/xen-two-linux.dts");
 const VIRT: &[u8] = include_bytes!("../../../../../tests/manifests/boards/qemu-virt-gicv3.dtb");
 const RPI4: &[u8] = include_bytes!("../../../../../tests/manifests/boards/rpi4-qemu.dtb");
 
 fn compile(source: &str) -> Vec<u8> {
-    let (blob, messages) = system::dtc(source, Path::new(".")).expect("dtc");
+    let (blob, messages) = source::dtc(source, Path::new(".")).expect("dtc");
     blob.unwrap_or_else(|| panic!("{messages}\n{source}"))
 }
 

@@ -1,0 +1,191 @@
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// A folder with these files.
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    }
+    folder
+}
+
+fn read(folder: &TempDir) -> Result<Source> {
+    Source::read(&folder.path().join("a.dts"), &Ok).map(|(_, source)| source)
+}
+
+/// File, line and text of a place.
+fn shown(folder: &TempDir, source: &Source, at: &Location, nth: usize) -> String {
+    let span = source.find(at, nth, Part::Value).expect("a place");
+    let file = source.files.get(span.file);
+    let path = file.path.strip_prefix(folder.path()).expect("in the folder").display();
+    format!("{path}:{}: {}", source.files.positions(&span).0.line, &file.text[span.range])
+}
+
+/// What is found in sources that do not compile: file, line, marked text and message.
+fn refused(folder: &TempDir) -> Vec<String> {
+    let findings = read(folder).expect_err("it does not compile").downcast::<Findings>().expect("findings");
+    let one = |placed: &Placed| {
+        let Some(span) = &placed.span else { return placed.diagnostic.message.clone() };
+        let file = findings.files().get(span.file);
+        let path = file.path.strip_prefix(folder.path()).expect("in the folder").display();
+        let line = findings.files().positions(span).0.line;
+        format!("{path}:{line}: [{}] {}", &file.text[span.range.clone()], placed.diagnostic.message)
+    };
+    findings.iter().map(one).collect()
+}
+
+#[test]
+fn entries_values_names_and_nodes_are_found() {
+    let text = r#"/dts-v1/;
+/ {
+    partitions {
+        linux {
+            cpus = <0 1
+                    (1 + 1)>; access = "/a", "/b\";";
+            a: memory = /bits/ 64 <0x40000000 0x1000>, l: <2 3>;
+            flag;
+        };
+    };
+};
+"#;
+    let folder = folder(&[("a.dts", text)]);
+    let source = read(&folder).expect("it compiles");
+    let path = "/partitions/linux";
+    for (at, expected) in [
+        (Location::entry(path, "cpus", 2), "a.dts:6: (1 + 1)"),
+        (Location::entry(path, "cpus", 3), "a.dts:5: <0 1\n                    (1 + 1)>"),
+        (Location::entry(path, "access", 1), "a.dts:6: \"/b\\\";\""),
+        (Location::entry(path, "memory", 1), "a.dts:7: 0x1000"),
+        (Location::property(path, "flag"), "a.dts:8: flag"),
+        (Location::property(path, "kernel"), "a.dts:4: linux"),
+        (Location::node("/partitions"), "a.dts:3: partitions"),
+        (Location::node("/partitions/other"), "a.dts:3: partitions"),
+        (Location::node("/"), "a.dts:2: /"),
+    ] {
+        assert_eq!(shown(&folder, &source, &at, 0), expected, "{at}");
+    }
+}
+
+#[test]
+fn what_is_included_is_in_its_own_file() {
+    let folder = folder(&[
+        ("a.dts", "/dts-v1/;\n/ { partitions { }; };\n/include/ \"parts/b.dtsi\"\n"),
+        ("parts/b.dtsi", "/ { partitions { rtos { cpus = <3>; }; }; };\n/include/ \"c.dtsi\"\n"),
+        ("parts/c.dtsi", "/ { partitions { rtos {\n kernel = \"k\"; }; }; };\n"),
+    ]);
+    let source = read(&folder).expect("it compiles");
+    let path = "/partitions/rtos";
+    assert_eq!(shown(&folder, &source, &Location::entry(path, "cpus", 0), 0), "parts/b.dtsi:1: 3");
+    assert_eq!(shown(&folder, &source, &Location::property(path, "kernel"), 0), "parts/c.dtsi:2: \"k\"");
+}
+
+#[test]
+fn macros_are_shown_as_they_were_written() {
+    let text = "/dts-v1/;\n#include \"sub/board.h\"\n/ {\n #address-cells = <2>;\n \
+        a { /* a comment */   cpus   = <CPUS  7>;  memory = /bits/ 64 <RAM(1)\n  0x1000>;\n#ifdef NONE\n b = <1>;\n\
+        #endif\n  GIVEN; }; };\n";
+    let folder = folder(&[
+        ("a.dts", text),
+        ("sub/board.h", "#include \"ram.h\"\n#define CPUS 0 1\n#define GIVEN c = <1>\n"),
+        ("sub/ram.h", "#define RAM(n) (0x40000000 + (n))\n"),
+    ]);
+    let source = read(&folder).expect("it compiles");
+    for (at, expected) in [
+        // One macro stands for two CPUs, so the third cannot be told from the second.
+        (Location::entry("/a", "cpus", 2), "a.dts:5: <CPUS  7>"),
+        (Location::entry("/a", "memory", 0), "a.dts:5: RAM(1)"),
+        (Location::entry("/a", "memory", 1), "a.dts:6: 0x1000"),
+        (Location::property("/a", "c"), "a.dts:10: GIVEN; }; };"),
+        (Location::property("/", "#address-cells"), "a.dts:4: <2>"),
+    ] {
+        assert_eq!(shown(&folder, &source, &at, 0), expected, "{at}");
+    }
+}
+
+#[test]
+fn what_is_given_twice_is_told_apart() {
+    let folder = folder(&[("a.dts", "/dts-v1/;\n/ {\n a { b = <1>; b = <2>; };\n a { };\n};\n")]);
+    let source = read(&folder).expect("the rules find it, not the compiler");
+    assert_eq!(shown(&folder, &source, &Location::node("/a"), 0), "a.dts:3: a");
+    assert_eq!(shown(&folder, &source, &Location::node("/a"), 1), "a.dts:4: a");
+    assert_eq!(shown(&folder, &source, &Location::property("/a", "b"), 0), "a.dts:3: <1>");
+    assert_eq!(shown(&folder, &source, &Location::property("/a", "b"), 1), "a.dts:3: <2>");
+}
+
+#[test]
+fn places_are_those_of_the_file_when_its_text_is_changed() {
+    let folder = folder(&[("a.dts", "/dts-v1/;\n/ { a = \"x\"; b = <1>; };\n")]);
+    let change = |text: String| Ok(text.replace("\"x\"", "\"x and much more\""));
+    let (blob, source) = Source::read(&folder.path().join("a.dts"), &change).expect("it compiles");
+    assert!(blob.windows(10).any(|bytes| bytes == b"x and much"));
+    assert_eq!(shown(&folder, &source, &Location::property("/", "b"), 0), "a.dts:2: <1>");
+}
+
+#[test]
+fn what_does_not_compile_has_its_place() {
+    for (files, expected) in [
+        (vec![("a.dts", "/dts-v1/;\n/ { a = <1> b; };\n")], "a.dts:2: [b] syntax error"),
+        (
+            vec![("a.dts", "/dts-v1/;\n/ {\n a = <0x1ffffffff>; };\n")],
+            "a.dts:3: [0x1ffffffff] Value out of range for 32-bit array element",
+        ),
+        (
+            vec![("a.dts", "/dts-v1/;\n/include/ \"b.dtsi\"\n/ { };\n")],
+            "a.dts:2: [\"b.dtsi\"] Couldn't open \"b.dtsi\": No such file or directory",
+        ),
+        (
+            vec![("a.dts", "/dts-v1/;\n#include \"b.h\"\n/ { };\n")],
+            "a.dts:2: [\"b.h\"] b.h: No such file or directory",
+        ),
+        (
+            vec![("a.dts", "/dts-v1/;\n#ifdef A\n#else\n#error no A\n#endif\n/ { };\n")],
+            "a.dts:4: [error no A] #error no A",
+        ),
+        (
+            vec![("a.dts", "/dts-v1/;\n/include/ \"b.dtsi\"\n"), ("b.dtsi", "/ { a = ; };\n")],
+            "b.dtsi:1: [;] syntax error",
+        ),
+        (
+            vec![("a.dts", "/dts-v1/;\n/ {\n a = <&b>; };\n")],
+            "a.dts:3: [&b] /: Reference to non-existent node or label \"b\"",
+        ),
+        (vec![("a.dts", "")], "a.dts:1: [] syntax error"),
+    ] {
+        let found = refused(&folder(&files));
+        assert!(found.iter().any(|found| found == expected), "{expected}\n{found:#?}");
+    }
+}
+
+#[test]
+fn any_bytes_are_read() {
+    for bytes in [
+        &b"\0\0\0"[..],
+        b"\xff\xfe/dts-v1/;",
+        b"/dts-v1/; / { a = \"\xe4\"; };",
+        b"# 1 \"x\"\n",
+        b"#include\n",
+    ] {
+        let folder = folder(&[]);
+        fs::write(folder.path().join("a.dts"), bytes).expect("a file");
+        if let Err(error) = read(&folder) {
+            assert!(error.is::<Findings>(), "{bytes:?}: {error:#}");
+        }
+    }
+}
+
+#[test]
+fn a_compiled_tree_is_taken_as_it_is() {
+    let (blob, _) = dtc("/dts-v1/; / { a; };", Path::new(".")).expect("dtc");
+    let blob = blob.expect("it compiles");
+    let folder = folder(&[]);
+    fs::write(folder.path().join("a.dts"), &blob).expect("a file");
+    let (read, source) = Source::read(&folder.path().join("a.dts"), &Ok).expect("a tree");
+    assert_eq!(read, blob);
+    assert_eq!(source.find(&Location::node("/"), 0, Part::Value), None);
+}
