@@ -135,8 +135,9 @@ fn run(command: &mut Command) -> Output {
 }
 
 fn signal(name: &str, process: u32) {
-    let sent = Command::new("kill").args(["-s", name, &process.to_string()]).status().expect("kill");
-    assert!(sent.success() || sent.code() == Some(1), "it may have ended by itself");
+    // The shell's own: a small system has no such program.
+    let sent = Command::new("sh").args(["-c", &format!("kill -s {name} {process}")]).status().expect("sh");
+    assert!(sent.code().is_some(), "it may have ended by itself");
 }
 
 fn make_fifo(path: &Path) {

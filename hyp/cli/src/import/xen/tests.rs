@@ -324,7 +324,7 @@ fn any_tree_has_an_answer() {
         let Ok(tree) = Tree::new(&mutant) else { continue };
         let board = Tree::new(VIRT).expect("a board");
         let Ok(import) =
-            convert(&tree, Some(&board), &payloads(&[(0x4800_0000, "x", mutant.clone())]), "*/ x")
+            convert(&tree, Some(&board), &payloads(&[(0x5000_0000, "x", mutant.clone())]), "*/ x")
         else {
             continue;
         };
