@@ -11,7 +11,7 @@ use bulkhead_policy::addr::{Pa, Region};
 use dtoolkit::fdt::Fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeProperty};
 
-use crate::{linux, output, say, system};
+use crate::{bundle, linux, output, say, system};
 
 /// The emulator.
 pub const QEMU: &str = "qemu-system-aarch64";
@@ -234,12 +234,47 @@ impl Board {
         Ok(path)
     }
 
-    /// The device tree that this machine's firmware hands over.
+    /// The device tree that this machine's firmware hands over. QEMU is asked once for each machine and each QEMU; the answer is kept
+    /// among the downloads.
     ///
     /// # Errors
     ///
-    /// Where QEMU cannot be run, or there is no tree to give it.
+    /// Where QEMU cannot be run, there is no tree to give it, or its own cannot be kept.
     pub fn tree(&self) -> Result<Vec<u8>> {
+        let kept = self.kept_tree()?;
+        if let Some(tree) = kept.as_ref().and_then(|kept| std::fs::read(kept).ok()) {
+            return Ok(tree);
+        }
+        let tree = self.dump_tree()?;
+        if let Some(kept) = kept {
+            output::write_atomically(&kept, &tree)?;
+        }
+        Ok(tree)
+    }
+
+    /// Whether [`Board::tree`] takes neither QEMU nor a download.
+    #[must_use]
+    pub fn has_tree(&self) -> bool {
+        self.origin == Origin::Qemu && self.kept_tree().ok().flatten().is_some_and(|kept| kept.is_file())
+    }
+
+    /// Where the tree is kept: another QEMU, another option or another tree given to it make another file. `None` where there is no QEMU.
+    fn kept_tree(&self) -> Result<Option<PathBuf>> {
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        let mut programs = std::env::split_paths(&folders).map(|folder| folder.join(QEMU));
+        let Some(program) = programs.find(|program| program.is_file()) else { return Ok(None) };
+        let found = program.metadata().with_context(|| format!("cannot read {}", program.display()))?;
+        let version = (found.len(), found.modified()?);
+        let given = match self.origin {
+            Origin::Qemu => Vec::new(),
+            Origin::Firmware { .. } => std::fs::read(self.firmware_tree()?)?,
+        };
+        let key = format!("{program:?} {version:?} {:?} {}", self.options("")?, bundle::sha256(&given));
+        let name = format!("{}.dtb", bundle::sha256(key.as_bytes()));
+        Ok(Some(system::downloads()?.join("trees").join(name)))
+    }
+
+    fn dump_tree(&self) -> Result<Vec<u8>> {
         let file = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
         let suffix = format!(",dumpdtb={}", file.path().display());
         let output = Command::new(QEMU)

@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -143,7 +144,12 @@ impl Need {
 ///
 /// Where something is missing and cannot be installed; the message has the command that does it.
 pub fn ensure(needs: &[Need]) -> Result<()> {
-    let missing: Vec<_> = needs.iter().filter_map(|need| Some((*need, need.lack()?))).collect();
+    // Each asks a program for its version, so they are asked at once.
+    let missing: Vec<_> = thread::scope(|scope| {
+        let asked: Vec<_> = needs.iter().map(|need| (*need, scope.spawn(|| need.lack()))).collect();
+        let lacks = asked.into_iter().filter_map(|(need, lack)| Some((need, lack.join().ok()??)));
+        lacks.collect()
+    });
     if missing.is_empty() {
         return Ok(());
     }
