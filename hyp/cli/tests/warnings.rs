@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bulkhead::diagnostic::{Diagnostic, Location, Severity};
+use bulkhead::explain::page_of;
 use bulkhead::source::dtc;
 use bulkhead::warnings::{CODES, warnings};
 use bulkhead_boards::BOARDS;
@@ -62,6 +63,7 @@ fn assert_marked(source: &str, mark: &str, place: &Location) {
 #[test]
 fn each_warning_comes_alone_and_not_to_its_neighbour() {
     for code in CODES {
+        assert!(page_of(code).is_some(), "{code} has no page");
         for kind in ["invalid", "valid"] {
             let path = manifests().join("rules").join(code).join(format!("{kind}.dts"));
             let source =
