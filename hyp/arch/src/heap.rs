@@ -1,50 +1,44 @@
 //! The boot heap: what the image leaves of its 2 MiB.
 //!
-//! Everything is allocated before the first guest starts, most of it for good. So memory is handed out front to back and never
-//! taken back: what is freed during a boot is little, and where freeing does nothing the compiler leaves out all that leads to it.
+//! Everything that lives as long as the machine runs is allocated before the first guest starts.
 
 use core::alloc::{GlobalAlloc, Layout};
-use core::ops::Range;
-use core::ptr;
+use core::ptr::NonNull;
 
+use buddy_system_allocator::Heap;
 use spin::Mutex;
 
-/// Addresses that are still free.
-struct BootHeap(Mutex<Range<usize>>);
+struct BootHeap(Mutex<Heap<22>>);
 
 #[global_allocator]
-static HEAP: BootHeap = BootHeap(Mutex::new(0..0));
+static HEAP: BootHeap = BootHeap(Mutex::new(Heap::new()));
 
-// SAFETY: `take` gives each byte of the heap away once.
+// SAFETY: forwards to a buddy allocator under a lock, which upholds the contract.
 unsafe impl GlobalAlloc for BootHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.take(layout).unwrap_or(ptr::null_mut())
+        self.0.lock().alloc(layout).map_or(core::ptr::null_mut(), NonNull::as_ptr)
     }
 
-    unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
-}
-
-impl BootHeap {
-    #[inline(never)]
-    fn take(&self, layout: Layout) -> Option<*mut u8> {
-        let mut free = self.0.lock();
-        let start = free.start.checked_next_multiple_of(layout.align())?;
-        let end = start.checked_add(layout.size()).filter(|&end| end <= free.end)?;
-        free.start = end;
-        Some(ptr::with_exposed_provenance_mut(start))
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        if let Some(pointer) = NonNull::new(pointer) {
+            // SAFETY: the caller says that `pointer` came from `alloc` with this layout.
+            unsafe { self.0.lock().dealloc(pointer, layout) };
+        }
     }
 }
 
 /// Makes the heap usable. Once, before anything is allocated.
 pub fn init() {
-    let mut free = HEAP.0.lock();
-    assert!(free.end == 0);
-    // The linker script keeps the range free, and the boot code mapped it.
-    *free = crate::layout::heap();
+    let range = crate::layout::heap();
+    let mut heap = HEAP.0.lock();
+    assert!(heap.stats_total_bytes() == 0);
+    // SAFETY: the linker script keeps the range free, the boot code mapped it, and the assertion says that the heap has
+    // not been given it before.
+    unsafe { heap.add_to_heap(range.start, range.end) };
 }
 
 /// `size` bytes at a multiple of `align`, for good and not zeroed; `None` where the heap is used up.
 #[must_use]
 pub fn allocate(size: usize, align: usize) -> Option<*mut u8> {
-    HEAP.take(Layout::from_size_align(size, align).ok()?)
+    HEAP.0.lock().alloc(Layout::from_size_align(size, align).ok()?).ok().map(NonNull::as_ptr)
 }
