@@ -7,7 +7,7 @@ use bulkhead::workspace::Workspace;
 use cargo_metadata::{Dependency, DependencyKind, Metadata, MetadataCommand};
 
 /// What each package may depend on within the workspace: downwards only. A new package needs a row.
-const LAYERS: [(&str, &[&str]); 22] = [
+const LAYERS: [(&str, &[&str]); 23] = [
     ("bulkhead-abi", &[]),
     ("bulkhead-policy", &["bulkhead-abi", "bulkhead-board"]),
     ("bulkhead-arch", &["bulkhead-abi", "bulkhead-policy"]),
@@ -28,11 +28,22 @@ const LAYERS: [(&str, &[&str]); 22] = [
     ("bulkhead-sub-page", &["bulkhead-rt"]),
     ("bulkhead-tenant", &["bulkhead-rt"]),
     ("bulkhead-freertos", &[]),
+    ("bulkhead-fixtures", &[]),
     ("bulkhead-hil", &[]),
     ("bulkhead", &["bulkhead-board", "bulkhead-boards", "bulkhead-hil", "bulkhead-policy", "bulkhead-rpi4"]),
     ("bulkhead-properties", &["bulkhead-policy"]),
     ("bulkhead-fuzz", &["bulkhead-boards", "bulkhead-policy"]),
-    ("bulkhead-qemu-tests", &["bulkhead", "bulkhead-hil", "bulkhead-policy", "bulkhead-rpi4"]),
+    (
+        "bulkhead-qemu-tests",
+        &[
+            "bulkhead",
+            "bulkhead-boards",
+            "bulkhead-fixtures",
+            "bulkhead-hil",
+            "bulkhead-policy",
+            "bulkhead-rpi4",
+        ],
+    ),
 ];
 
 /// Crates whose safe functions touch hardware, and who alone may depend on them.

@@ -163,43 +163,12 @@ fn elf(bytes: &[u8]) -> Result<Elf, Rule> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use std::vec;
 
-    use super::*;
+    use bulkhead_fixtures::payloads::elf;
 
-    /// Two segments linked at a kernel's virtual address and loaded at 0x4008_0000; the entry is virtual.
-    pub(crate) fn elf() -> Vec<u8> {
-        let mut file = vec![0; 0x1200];
-        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
-        let mut put = |offset: usize, value: u64, size: usize| {
-            file[offset..offset + size].copy_from_slice(&value.to_le_bytes()[..size]);
-        };
-        put(16, 2, 2);
-        put(18, 183, 2);
-        put(24, 0xffff_0000_4008_0040, 8);
-        put(32, 64, 8);
-        put(54, 56, 2);
-        put(56, 3, 2);
-        // A note, the text, data with its bss.
-        for (index, (kind, offset, address, size, memory)) in [
-            (4, 0, 0, 0x20, 0x20),
-            (1, 0x1000, 0x4008_0000_u64, 0x100, 0x100),
-            (1, 0x1100, 0x4009_0000, 0x100, 0x4000),
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            let at = 64 + 56 * index;
-            put(at, kind, 4);
-            put(at + 8, offset, 8);
-            put(at + 16, 0xffff_0000_0000_0000 | address, 8);
-            put(at + 24, address, 8);
-            put(at + 32, size, 8);
-            put(at + 40, memory, 8);
-        }
-        file
-    }
+    use super::*;
 
     #[test]
     fn elf_is_loaded_by_physical_addresses() {

@@ -298,7 +298,8 @@ fn check_addresses<'a>(
     let mut all: Vec<Occupant<'a>> = Vec::new();
     let mut add = |kind, region, name, place| all.push(Occupant { kind, region, name, place });
     for (name, region) in platform.gic.guest_frames(draft.cpus.len()) {
-        add(Kind::Gic, region, name, draft.at(Key::Cpus));
+        // How many redistributors there are is the partition's choice.
+        add(Kind::Gic, region, name, if name == "GICR" { draft.at(Key::Cpus) } else { At::NOWHERE });
     }
     for (window, place) in access.windows.iter().zip(&access.places) {
         if let Some(region) = Region::new(window.ipa, window.size) {
@@ -306,7 +307,7 @@ fn check_addresses<'a>(
         }
     }
     if let Some(console) = &draft.console {
-        add(Kind::Console, console.registers, "", draft.at(Key::Console));
+        add(Kind::Console, console.registers, "", draft.console_by(Key::ConsoleAddress));
     }
     for range in &draft.memory {
         add(Kind::Memory, range.ipa, "", draft.range(range.index));
@@ -334,7 +335,12 @@ fn check_addresses<'a>(
     let Some(console) = draft.console else { return };
     if let Some((_, other)) = access.interrupt_places.iter().find(|(intid, _)| *intid == console.intid) {
         let values = [Value::Number(console.intid.raw().into())];
-        findings.push_with(Rule::ConsoleInterruptTaken, draft.at(Key::Console), *other, &values);
+        findings.push_with(
+            Rule::ConsoleInterruptTaken,
+            draft.console_by(Key::ConsoleInterrupt),
+            *other,
+            &values,
+        );
     }
 }
 

@@ -114,6 +114,15 @@ pub(super) struct Claim<'d, 'a> {
     pub(super) place: At,
 }
 
+impl Claim<'_, '_> {
+    /// Where the manifest names one of its units.
+    fn unit_place(&self, device: &DividedDevice, unit: u32) -> At {
+        let numbers = self.draft.node.property(device.property).and_then(Property::u32s);
+        let entry = numbers.and_then(|mut numbers| numbers.position(|number| number == unit));
+        At { entry: entry.map_or(At::WHOLE, |entry| entry as u16), ..self.place }
+    }
+}
+
 /// How much of it.
 #[derive(Clone, Copy)]
 pub(super) enum Share {
@@ -142,7 +151,8 @@ fn claim<'d, 'a>(new: Claim<'d, 'a>, claims: &mut Vec<Claim<'d, 'a>>, findings: 
             if both != 0 {
                 let number = Value::Number(both.trailing_zeros().into());
                 let values = [Value::Text(device.unit), number, path];
-                return findings.push_with(Rule::UnitOwned, new.place, old.place, &values);
+                let place = |claim: &Claim<'_, '_>| claim.unit_place(device, both.trailing_zeros());
+                return findings.push_with(Rule::UnitOwned, place(&new), place(old), &values);
             }
             continue;
         }

@@ -38,6 +38,11 @@ impl<'a> Draft<'a> {
         At::property(self.node, key)
     }
 
+    /// Where it says where its emulated console is: `key`, or else only that there is one.
+    pub(super) fn console_by(&self, key: Key) -> At {
+        self.at(if self.node.property(key.name()).is_some() { key } else { Key::Console })
+    }
+
     /// A string or number of one of its properties.
     pub(super) fn entry_of(&self, key: Key, entry: usize) -> At {
         At::entry(self.node, key, entry)
@@ -95,7 +100,8 @@ pub(super) fn read<'a>(
             "partitions" => Rule::NodeTwice,
             _ => Rule::UnknownNode,
         };
-        findings.push_text(rule, At::node(child), child.name());
+        let other = partitions.filter(|_| rule == Rule::NodeTwice).map_or(At::NOWHERE, At::node);
+        findings.push_with(rule, At::node(child), other, &[Value::Text(child.name())]);
     }
     let Some(partitions) = partitions else {
         findings.push(Rule::NoPartitions, At::node(root), &[]);
@@ -259,7 +265,7 @@ fn console(reader: &mut Reader<'_, '_>, platform: &Platform<'_>) -> Option<Virtu
         [(Key::ConsoleAddress, address.is_some()), (Key::ConsoleInterrupt, intid.is_some())]
     {
         if !is_known && !reader.has(key) {
-            reader.push(Rule::NothingToImitate, key);
+            reader.push_text(Rule::NothingToImitate, Key::Console, key.name());
         }
     }
     let address = address?;

@@ -1,17 +1,19 @@
 //! Fixtures and invariants of the check.
 //!
-//! `tests/manifests` holds one manifest a fault, named after it; each says in its first lines what is found.
+//! `tests/manifests/rules` holds two manifests for each rule. Those beside it have several faults or none; their first lines say what is
+//! found.
 
 use alloc::collections::BTreeMap;
 use std::boxed::Box;
 use std::format;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::string::{String, ToString};
 use std::sync::OnceLock;
 use std::{fs, println, vec};
 
 use bulkhead_boards::BOARDS;
+pub(crate) use bulkhead_fixtures::payload;
+use bulkhead_fixtures::{Manifest, OTHER, Rule as Fixture, dtc};
 use proptest::prelude::*;
 
 use super::*;
@@ -47,35 +49,6 @@ pub(crate) fn platform(board: &'static Tree<'static>) -> Platform<'static> {
     reserve(0x4000_0000, 2 << 20, "the hypervisor");
     reserve(0x4800_0000, 14 << 20, "the bundle");
     platform
-}
-
-/// An arm64 Image's header and a little code.
-fn arm64_image(image_size: u64) -> Vec<u8> {
-    let mut image = vec![0x1f; 4096];
-    image[8..16].copy_from_slice(&0_u64.to_le_bytes());
-    image[16..24].copy_from_slice(&image_size.to_le_bytes());
-    image[24..32].copy_from_slice(&0xa_u64.to_le_bytes());
-    image[56..60].copy_from_slice(b"ARM\x64");
-    image
-}
-
-/// The bundle of all tests.
-pub(crate) fn payload(name: &str) -> Option<&'static [u8]> {
-    static BUNDLE: OnceLock<BTreeMap<&str, Vec<u8>>> = OnceLock::new();
-    let bundle = BUNDLE.get_or_init(|| {
-        [
-            ("Image", arm64_image(32 << 20)),
-            ("big.Image", arm64_image(1 << 30)),
-            ("Image.gz", vec![0x1f, 0x8b, 8, 0]),
-            ("bare.bin", vec![0xd5; 8192]),
-            ("bare.elf", crate::image::tests::elf()),
-            ("cut.elf", crate::image::tests::elf()[..100].to_vec()),
-            ("initramfs.cpio.gz", vec![0x1f; 1 << 20]),
-            ("empty", vec![]),
-        ]
-        .into()
-    });
-    bundle.get(name).map(Vec::as_slice)
 }
 
 /// One property of a manifest that is made here.
@@ -149,27 +122,15 @@ pub(crate) fn demo_plan(board: &'static Tree<'static>) -> Plan<'static> {
     check(tree(&demo()), &mut platform(board), board, &payload).expect("a valid manifest")
 }
 
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/manifests")
-}
-
-/// Runs `dtc` on a file.
-fn dtc(from: &str, to: &str, source: &Path) -> Vec<u8> {
-    let output = Command::new("dtc").args(["-q", "-I", from, "-O", to]).arg(source).output();
-    let output = output.expect("dtc is installed (package device-tree-compiler)");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "dtc refuses {}: {errors}", source.display());
-    output.stdout
-}
-
 /// Compiles a tree's source.
 fn compile(source: &Path) -> Vec<u8> {
-    dtc("dts", "dtb", source)
+    dtc(&["-I", "dts", "-O", "dtb"], source)
 }
 
 /// The Raspberry Pi's tree after `dtoverlay=uart2` and so on: these nodes are disabled without.
 pub(crate) fn rpi4() -> Vec<u8> {
-    let mut source = dtc("dtb", "dts", &directory().join("boards/rpi4-qemu.dtb"));
+    let blob = bulkhead_fixtures::folder().join("boards/rpi4-qemu.dtb");
+    let mut source = dtc(&["-I", "dtb", "-O", "dts"], &blob);
     for device in ["serial@7e201400", "serial@7e201600", "spi@7e204600", "spi@7e204800"] {
         source.extend(format!("&{{/soc/{device}}} {{ status = \"okay\"; }};\n").bytes());
     }
@@ -184,51 +145,98 @@ pub(crate) fn rpi4() -> Vec<u8> {
     tree
 }
 
-/// What the first lines of a fixture say.
-fn remarks<'s>(source: &'s str, kind: &str) -> Vec<&'s str> {
-    source
-        .lines()
-        .filter_map(|line| line.strip_prefix("// ")?.strip_prefix(kind)?.strip_prefix(": "))
-        .collect()
+/// What the policy says of a manifest for its board.
+fn verdict(manifest: &Manifest) -> Result<Plan<'static>, Vec<Finding<'static>>> {
+    let board = match manifest.board() {
+        "rpi4" => tree(&rpi4()),
+        name => tree(&bulkhead_fixtures::board(name)),
+    };
+    check(tree(&manifest.compile()), &mut platform(board), board, &payload)
+}
+
+/// Whether a line gives this property, or, where there is none, a node.
+fn names(line: &str, property: &str) -> bool {
+    match property {
+        "" => line.contains('{'),
+        _ => line.trim_start().strip_prefix(property).is_some_and(|rest| rest.starts_with([' ', ';'])),
+    }
+}
+
+/// What is wrong with a finding in the light of its manifest's marks.
+fn misplaced(finding: &Finding<'_>, manifest: &Manifest) -> Option<String> {
+    let code = format!("BH{}", finding.rule.code());
+    let text = finding.message().to_string();
+    let names_other = finding.rule.template().contains("{other}");
+    if text.contains(['{', '}']) || names_other && finding.other.is_none() {
+        return Some(format!("the text is not filled in: {text}"));
+    }
+    for (mark, place) in [(code.as_str(), Some(finding.at)), (OTHER, finding.other)] {
+        // The one that was first can be told from the second by its place in the file alone.
+        let Some(line) = manifest.marked(mark) else {
+            if place.is_some() {
+                return Some(format!("no line is marked {mark}"));
+            }
+            continue;
+        };
+        let Some(place) = place else {
+            let is_told = finding.rule == Rule::PropertyTwice;
+            return (!is_told).then(|| format!("it knows of no other party, but line {} does", line.number));
+        };
+        let is_named = finding.rule == Rule::Missing || names(line.text, place.property);
+        if line.node != place.node.path() || !is_named {
+            return Some(format!("{mark} is at {:?}, not in line {} of {}", place, line.number, line.node));
+        }
+    }
+    None
 }
 
 #[test]
 #[cfg_attr(miri, ignore = "runs dtc")]
-fn every_fixture_is_found_out() {
-    let boards: BTreeMap<_, _> = [
-        ("qemu-virt-gicv3", tree(VIRT)),
-        ("qemu-virt-gicv3-4g", tree(VIRT_4G)),
-        ("qemu-virt-gicv2", tree(VIRT_V2)),
-        ("rpi4-qemu", tree(RPI4)),
-        ("rpi4-8g", tree(RPI4_8G)),
-        ("rpi4", tree(&rpi4())),
-        ("sharing", tree(SHARING)),
-    ]
-    .into();
-    let mut fixtures: Vec<_> = fs::read_dir(directory())
-        .expect("the fixtures")
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "dts"))
-        .collect();
-    fixtures.sort();
-    assert!(fixtures.len() > 50, "the fixtures are not all there");
+fn each_rule_is_broken_by_its_manifest_alone() {
+    let fixtures = bulkhead_fixtures::rules();
+    // BH0001 and BH09xx are found on the desk only.
+    let is_shared = |code: &str| code != "BH0001" && !code.starts_with("BH09");
+    let codes: Vec<_> =
+        fixtures.iter().map(|rule| rule.code.clone()).filter(|code| is_shared(code)).collect();
+    let expected: Vec<_> = Rule::ALL.iter().map(|rule| format!("BH{}", rule.code())).collect();
+    assert_eq!(codes, expected, "a folder in tests/manifests/rules for each rule");
     let mut faults = Vec::new();
-    for path in fixtures {
-        let source = fs::read_to_string(&path).expect("a fixture");
-        let expected = remarks(&source, "expect");
-        let board = remarks(&source, "board").first().copied().unwrap_or("qemu-virt-gicv3");
-        let board = boards[board];
-        let findings = match check(tree(&compile(&path)), &mut platform(board), board, &payload) {
-            Ok(_) => vec![],
-            Err(findings) => findings,
-        };
-        let name = path.file_name().expect("a name").to_string_lossy();
+    for Fixture { code, invalid, valid } in fixtures.iter().filter(|rule| is_shared(&rule.code)) {
+        let findings = verdict(invalid).err().unwrap_or_default();
+        findings.iter().for_each(|finding| println!("{finding}"));
+        let found: Vec<_> = findings.iter().map(|finding| format!("BH{}", finding.rule.code())).collect();
+        if found != [code.as_str()] {
+            faults.push(format!("{code}: the invalid one breaks {found:?}"));
+        }
+        faults.extend(
+            findings.iter().filter_map(|finding| Some(format!("{code}: {}", misplaced(finding, invalid)?))),
+        );
+        for finding in verdict(valid).err().unwrap_or_default() {
+            faults.push(format!("{code}: the valid one is refused: {finding}"));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "runs dtc")]
+fn what_belongs_together_is_found_together() {
+    let entries = fs::read_dir(bulkhead_fixtures::folder()).expect("the fixtures");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let mut fixtures: Vec<_> =
+        paths.filter(|path| path.extension().is_some_and(|extension| extension == "dts")).collect();
+    fixtures.sort();
+    assert!(fixtures.len() > 30, "the fixtures are not all there");
+    let mut faults = Vec::new();
+    for manifest in fixtures.into_iter().map(Manifest::read) {
+        let name = manifest.path.file_name().expect("a name").to_string_lossy();
+        let findings = verdict(&manifest).err().unwrap_or_default();
         let found: Vec<_> = findings
             .iter()
             .map(|finding| format!("BH{} {}", finding.rule.code(), finding.at.node.path()))
             .collect();
         findings.iter().for_each(|finding| println!("{name}: {finding}"));
-        let expected: Vec<_> = expected.into_iter().filter(|&line| line != "valid").collect();
+        let expected: Vec<_> = manifest.remarks("expect").filter(|&line| line != "valid").collect();
         if found != expected {
             faults.push(format!("{name}: found {found:?}, not {expected:?}"));
         }
@@ -239,8 +247,10 @@ fn every_fixture_is_found_out() {
 #[test]
 #[cfg_attr(miri, ignore = "runs dtc")]
 fn the_boards_made_here_are_what_their_sources_say() {
-    assert!(compile(&directory().join("boards/sharing.dts")) == SHARING, "run dtc on boards/sharing.dts");
-    assert!(compile(&directory().join("boards/rpi4-8g.dts")) == RPI4_8G, "run dtc on boards/rpi4-8g.dts");
+    for name in ["odd", "poor", "rpi4-8g", "sharing"] {
+        let source = bulkhead_fixtures::folder().join(format!("boards/{name}.dts"));
+        assert!(compile(&source) == bulkhead_fixtures::board(name), "run dtc on boards/{name}.dts");
+    }
 }
 
 #[test]
