@@ -199,6 +199,11 @@ fn manifests_that_are_none() {
     desk.finds("BH0001", "binary.dts:1:1", "binary.dts");
     desk.finds("BH0001", "itself.dts:1:1", "itself.dts");
     desk.finds("BH0001", "syntax.dts:1:28", "syntax.dts");
+    // More than a pipe holds, behind a mistake after which dtc reads no further.
+    let much = "x { y = <1>; };\n".repeat(50_000);
+    desk.write("much.dts", format!("/dts-v1/; / {{ compatible = ; }};\n{much}"));
+    desk.finds("BH0001", "much.dts:1:28", "much.dts");
+    desk.fails(NOT_LOOKED_AT, "much.dts:1", &["import", "xen", "much.dts"]);
 }
 
 #[test]
