@@ -208,7 +208,7 @@ enum Command {
 /// A manifest and what belongs to it.
 #[derive(Args)]
 struct Input {
-    /// The manifest's source, a .dts file [default: the demo's]
+    /// The manifest: its source, a .dts file, or a compiled one [default: the demo's]
     manifest: Option<PathBuf>,
     /// A folder with payloads, after the manifest's own; may be given more than once
     #[arg(long, value_name = "DIR")]

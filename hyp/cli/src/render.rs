@@ -21,9 +21,19 @@ pub enum Format {
     Sarif,
 }
 
+/// The document, or the text with escape sequences for colours.
+#[must_use]
+pub fn render(findings: &Findings, format: Format) -> String {
+    match format {
+        Format::Text => text::render(findings),
+        Format::Json => format!("{}\n", json::render(findings)),
+        Format::Sarif => format!("{:#}\n", sarif::render(findings)),
+    }
+}
+
 /// Writes findings for people on standard error, in colour on a terminal, with a line that counts them.
 pub fn show(findings: &Findings) {
-    anstream::eprint!("{}", text::render(findings));
+    anstream::eprint!("{}", render(findings, Format::Text));
 }
 
 /// Writes findings on standard output, or, as text, on standard error.
@@ -34,8 +44,7 @@ pub fn show(findings: &Findings) {
 pub fn write(findings: &Findings, format: Format) -> Result<()> {
     match format {
         Format::Text => show(findings),
-        Format::Json => say::print(&format!("{}\n", json::render(findings)))?,
-        Format::Sarif => say::print(&format!("{:#}\n", sarif::render(findings)))?,
+        Format::Json | Format::Sarif => say::print(&render(findings, format))?,
     }
     Ok(())
 }

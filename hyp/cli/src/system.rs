@@ -211,7 +211,7 @@ pub fn checked<T>(
         None => (recipe.board.tree()?, "QEMU's device tree".to_owned()),
     };
     let board = Tree::new(&blob).with_context(|| whose.clone())?;
-    let tree = Tree::new(&parts.tree).context("the compiled manifest")?;
+    let tree = Tree::new(&parts.tree).with_context(|| recipe.manifest.display().to_string())?;
     let mut platform =
         Platform::from_tree(&board, &BOARDS).map_err(|error| anyhow::anyhow!("{whose}: {error}"))?;
     if let Some(known) = platform.board {

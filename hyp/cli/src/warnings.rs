@@ -14,8 +14,10 @@ use bulkhead_policy::tree::{Node, Tree};
 use crate::diagnostic::{Diagnostic, Location, Severity};
 
 /// The codes of all warnings.
-pub const CODES: [&str; 10] =
-    ["BH0901", "BH0902", "BH0903", "BH0904", "BH0905", "BH0906", "BH0907", "BH0908", "BH0909", "BH0910"];
+pub const CODES: [&str; 11] = [
+    "BH0901", "BH0902", "BH0903", "BH0904", "BH0905", "BH0906", "BH0907", "BH0908", "BH0909", "BH0910",
+    "BH0911",
+];
 
 /// All warnings about a manifest that made this plan on this machine.
 #[must_use]

@@ -191,6 +191,8 @@ fn manifests_that_are_none() {
     fails("cannot read nothing", &["check", "good.dts", "--payloads", "nothing"]);
     fails("guest.raw is a file, not a folder", &["check", "good.dts", "--payloads", "guest.raw"]);
     fails("cannot read ", &["check", &"x".repeat(5000)]);
+    desk.write("broken.dtb", [0xd0, 0x0d, 0xfe, 0xed]);
+    fails("broken.dtb: not a valid device tree", &["check", "broken.dtb"]);
     // Looked at, and found wanting.
     desk.write("empty.dts", "");
     desk.write("itself.dts", "/include/ \"itself.dts\"\n");
