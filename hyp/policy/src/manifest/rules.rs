@@ -10,7 +10,7 @@ use crate::addr::{Address, Region};
 use crate::irq::IntId;
 use crate::tree::{Node, cut};
 
-/// Bytes of a line of [`TEXTS`] before the text: the code and a space.
+/// Digits of a rule's code, which are followed by a space and the text.
 const CODE: usize = 4;
 
 macro_rules! rules {
@@ -28,7 +28,7 @@ macro_rules! rules {
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
         }
 
-        /// One line for each rule: one string costs less than a table of many.
+        /// One line for each rule, for the desk: the image has them packed.
         static TEXTS: &str = concat!($($code, " ", $text, "\n"),*);
     };
 }
@@ -152,26 +152,34 @@ rules! {
     "0806" ConsoleGivenAway "{0} carries the console of {other}, so the hypervisor keeps it",
 }
 
-impl Rule {
-    /// Its line in the table.
-    fn line(self) -> &'static str {
-        let mut rest = TEXTS;
-        for _ in 0..self as usize {
-            (_, rest) = cut(rest, b'\n');
-        }
-        cut(rest, b'\n').0
-    }
+// `PAIRS` and `PACKED`, which `build.rs` makes of the rows above.
+include!(concat!(env!("OUT_DIR"), "/packed.rs"));
 
+/// A line of [`PACKED`], unpacked.
+type Line = heapless::Vec<u8, LONGEST>;
+
+/// Adds what a packed byte stands for: itself, or a pair of such bytes.
+fn unpack(byte: u8, line: &mut Line) {
+    match byte.checked_sub(FIRST_PAIR).and_then(|pair| PAIRS.get(usize::from(pair))) {
+        Some(pair) => pair.iter().for_each(|&byte| unpack(byte, line)),
+        // There is room for the longest.
+        None => drop(line.push(byte)),
+    }
+}
+
+impl Rule {
     /// Its code, four digits: it never changes its meaning.
     #[must_use]
     pub fn code(self) -> &'static str {
-        self.line().get(..CODE).unwrap_or("")
+        TEXTS.lines().nth(self as usize).and_then(|line| line.get(..CODE)).unwrap_or("")
     }
 
-    /// Its text.
-    #[must_use]
-    pub fn template(self) -> &'static str {
-        self.line().get(CODE.saturating_add(1)..).unwrap_or("")
+    /// Its code and its text.
+    fn unpack(self) -> Line {
+        let mut line = Line::new();
+        let packed = PACKED.split(|&byte| byte == b'\n').nth(self as usize).unwrap_or(&[]);
+        packed.iter().for_each(|&byte| unpack(byte, &mut line));
+        line
     }
 }
 
@@ -257,31 +265,52 @@ pub struct Finding<'a> {
 impl Finding<'_> {
     /// The rule's text, filled in.
     pub fn message(&self) -> impl fmt::Display + '_ {
-        fmt::from_fn(|f| {
-            let mut rest = self.rule.template();
-            while !rest.is_empty() {
-                let (text, field) = cut(rest, b'{');
-                f.write_str(text)?;
-                let (field, after) = cut(field, b'}');
-                rest = after;
-                match field.as_bytes() {
-                    [] => {}
-                    [b'p', ..] => write_text(f, self.at.property)?,
-                    [b'o', ..] => f.write_str(self.other.map_or("", |other| other.node.path()))?,
-                    [digit, ..] => {
-                        let value = self.values.get(usize::from(digit.wrapping_sub(b'0')));
-                        let form = field.get(2..).unwrap_or("");
-                        value.map_or(Ok(()), |value| value.write(f, form))?;
-                    }
+        fmt::from_fn(|f| self.write(f, false))
+    }
+
+    /// Writes the message, with code and path before it if asked to.
+    fn write(&self, f: &mut fmt::Formatter<'_>, whole: bool) -> fmt::Result {
+        let line = self.rule.unpack();
+        let (code, mut rest) = cut(core::str::from_utf8(&line).unwrap_or(""), b' ');
+        if whole {
+            write!(f, "BH{code}: {}: ", self.at.node.path())?;
+        }
+        while !rest.is_empty() {
+            let (text, field) = cut(rest, b'{');
+            f.write_str(text)?;
+            let (field, after) = cut(field, b'}');
+            rest = after;
+            match field.as_bytes() {
+                [] => {}
+                [b'p', ..] => write_text(f, self.at.property)?,
+                [b'o', ..] => f.write_str(self.other.map_or("", |other| other.node.path()))?,
+                [digit, ..] => {
+                    let value = self.values.get(usize::from(digit.wrapping_sub(b'0')));
+                    let form = field.get(2..).unwrap_or("");
+                    value.map_or(Ok(()), |value| value.write(f, form))?;
                 }
             }
-            Ok(())
-        })
+        }
+        Ok(())
     }
 }
 
 impl fmt::Display for Finding<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "BH{}: {}: {}", self.rule.code(), self.at.node.path(), self.message())
+        self.write(f, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_packed_texts_are_the_texts() {
+        assert_eq!(TEXTS.lines().count(), Rule::ALL.len());
+        for (line, rule) in TEXTS.lines().zip(Rule::ALL) {
+            assert_eq!(rule.unpack(), line.as_bytes());
+        }
+        assert_eq!(PACKED.iter().filter(|&&byte| byte == b'\n').count(), Rule::ALL.len());
     }
 }
