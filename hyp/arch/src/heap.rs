@@ -4,6 +4,7 @@
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use buddy_system_allocator::Heap;
 use spin::Mutex;
@@ -12,11 +13,19 @@ struct BootHeap(Mutex<Heap<22>>);
 
 #[global_allocator]
 static HEAP: BootHeap = BootHeap(Mutex::new(Heap::new()));
+/// Something asked for more than is left.
+static USED_UP: AtomicBool = AtomicBool::new(false);
 
 // SAFETY: forwards to a buddy allocator under a lock, which upholds the contract.
 unsafe impl GlobalAlloc for BootHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.0.lock().alloc(layout).map_or(core::ptr::null_mut(), NonNull::as_ptr)
+        self.0.lock().alloc(layout).map_or_else(
+            |()| {
+                USED_UP.store(true, Ordering::Relaxed);
+                core::ptr::null_mut()
+            },
+            NonNull::as_ptr,
+        )
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
@@ -35,6 +44,12 @@ pub fn init() {
     // SAFETY: the linker script keeps the range free, the boot code mapped it, and the assertion says that the heap has
     // not been given it before.
     unsafe { heap.add_to_heap(range.start, range.end) };
+}
+
+/// Whether a panic is for want of memory: what was handed over at boot is larger than the hypervisor can hold.
+#[must_use]
+pub fn is_used_up() -> bool {
+    USED_UP.load(Ordering::Relaxed)
 }
 
 /// `size` bytes at a multiple of `align`, for good and not zeroed; `None` where the heap is used up.

@@ -26,7 +26,7 @@ use bulkhead_policy::addr::{Pa, Region};
 use bulkhead_policy::bundle::Bundle;
 use bulkhead_policy::manifest;
 use bulkhead_policy::plan::{MAX_CPUS, Plan};
-use bulkhead_policy::platform::{BUNDLE, Gic, HYPERVISOR, Platform, Reservation, Uart, UartModel};
+use bulkhead_policy::platform::{self, BUNDLE, Gic, HYPERVISOR, Platform, Reservation, Uart, UartModel};
 use bulkhead_policy::tree::Tree;
 
 /// Every CPU that comes has come, and partitions may start.
@@ -69,7 +69,11 @@ extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
     let board: &'static Tree<'static> = Box::leak(Box::new(board));
     let platform = Platform::from_tree(board, &BOARDS);
     trace.step(b'e');
-    let uart = platform.as_ref().ok().and_then(|platform| platform.uart);
+    let uart = match &platform {
+        Ok(platform) => platform.uart,
+        // To say what is wrong with the rest.
+        Err(_) => board.stdout().and_then(platform::uart),
+    };
     let port = uart.and_then(map_port).or(trace.port());
     trace.step(b'a');
     if let Some((model, registers)) = port {
@@ -80,6 +84,7 @@ extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
         Ok(platform) => platform,
         Err(error) => refuse(None, format_args!("the firmware's tree: {error}")),
     };
+    run::remember_power(&platform);
     print_banner(&platform);
     let hypervisor = Region::new(Pa::new(image), bulkhead_arch::layout::FOOTPRINT);
     let tree_region = Region::new(Pa::new(tree), firmware.len() as u64);
@@ -189,6 +194,8 @@ fn refuse(platform: Option<&Platform<'_>>, error: core::fmt::Arguments<'_>) -> !
 
 fn print_error(error: core::fmt::Arguments<'_>) {
     println!("bulkhead: error: {error}");
+    // There may be more of them than the log holds.
+    console::flush();
 }
 
 /// Says that nothing runs, and turns the machine off.

@@ -1,12 +1,13 @@
 //! The last message: a fault or a panic of the hypervisor itself. The machine stops, because nothing can be trusted to
-//! go on.
+//! go on. One panic is nobody's bug: what was handed over at boot needs more memory than there is.
 
 use core::panic::PanicInfo;
 
-use bulkhead_arch::fault;
-use bulkhead_arch::firmware;
 use bulkhead_arch::vectors::FaultFrame;
+use bulkhead_arch::{fault, firmware, heap};
 use bulkhead_exits::console::print_last;
+
+use crate::run;
 
 /// An exception taken at EL2.
 #[unsafe(no_mangle)]
@@ -28,6 +29,13 @@ extern "C" fn handle_fault(frame: &FaultFrame) -> ! {
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     fault::halt_others();
+    if heap::is_used_up() {
+        print_last(format_args!(
+            "\nbulkhead: error: device tree and manifest take more than the hypervisor's memory\n\
+             bulkhead: no partition was started\n"
+        ));
+        run::power_off_early();
+    }
     print_last(format_args!("\nbulkhead: EL2 fault: {info}\n"));
     print_backtrace(fault::stack_pointer());
     firmware::halt()

@@ -3,13 +3,14 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use bulkhead_arch::mmu::{Mmio, Window};
+use bulkhead_arch::once::Once;
 use bulkhead_arch::{barrier, firmware, gic, guest, watchdog};
 use bulkhead_board::power::PowerModel;
 use bulkhead_exits::system::{Partition, System};
 use bulkhead_exits::{LEFT_SYSTEM_OFF, LEFT_SYSTEM_RESET, console, interrupt, println};
-use bulkhead_policy::addr::Ipa;
+use bulkhead_policy::addr::{Ipa, Pa, Region};
 use bulkhead_policy::lifecycle::{Next, Parked};
-use bulkhead_policy::platform::Platform;
+use bulkhead_policy::platform::{Conduit, Platform};
 
 use crate::load;
 
@@ -87,13 +88,32 @@ pub fn off_if_last(system: &System) {
     }
 }
 
+/// What turns the machine off.
+type Power = (Option<Conduit>, Option<(PowerModel, Region<Pa>)>);
+
+/// The same for [`power_off_early`].
+static POWER: Once<Power> = Once::new();
+
+/// Keeps in mind how the machine is turned off.
+pub fn remember_power(platform: &Platform<'_>) {
+    POWER.set((platform.psci, platform.power));
+}
+
 /// Turns the machine off, by its firmware or by the board's own means, as far as it has either.
 pub fn power_off(platform: Option<&Platform<'_>>) -> ! {
     console::flush();
-    if let Some(conduit) = platform.and_then(|platform| platform.psci) {
+    off(platform.map_or((None, None), |platform| (platform.psci, platform.power)))
+}
+
+/// The same where nothing is at hand and nothing can be allocated.
+pub fn power_off_early() -> ! {
+    off(POWER.get().copied().unwrap_or((None, None)))
+}
+
+fn off((psci, power): Power) -> ! {
+    if let Some(conduit) = psci {
         firmware::system_off(conduit);
     }
-    let power = platform.and_then(|platform| platform.power);
     if let Some((PowerModel::Bcm2835Pm, registers)) = power
         && let Some(registers) = Mmio::map(registers)
     {

@@ -219,6 +219,11 @@ impl fmt::Display for PlatformError<'_> {
 
 impl core::error::Error for PlatformError<'_> {}
 
+/// The most pieces of RAM, and the most reservations in it. Each is compared with each, and one more would be as long.
+const MAX_RAM: usize = 128;
+const MAX_RESERVED: usize = 512;
+const TOO_MANY: &str = "there are too many ranges of memory";
+
 /// PPIs by their number in a device tree, where the tree does not name them (Base System Architecture,
 /// DEN 0094, "Interrupts"): GIC maintenance (INTID 25).
 const MAINTENANCE_PPI: u8 = 9;
@@ -392,6 +397,9 @@ fn ram<'a>(tree: &'a Tree<'a>) -> Result<Vec<Region<Pa>>, PlatformError<'a>> {
                     core::mem::swap(other, &mut region);
                 }
             }
+            if ram.len() >= MAX_RAM {
+                return Err(PlatformError { path: node.path(), message: TOO_MANY });
+            }
             ram.push(region);
         }
     }
@@ -419,9 +427,20 @@ fn reserved<'a>(
     cpus: &[PlatformCpu],
 ) -> Result<Vec<Reservation<'a>>, PlatformError<'a>> {
     let mut reserved = Vec::new();
+    let mut reserve = |region: Region<Pa>, holder: &'a str| {
+        let entry = Reservation { region, holder };
+        if ram.iter().any(|ram| ram.overlaps(region)) && !reserved.contains(&entry) {
+            if reserved.len() >= MAX_RESERVED {
+                return Err(PlatformError { path: "/", message: TOO_MANY });
+            }
+            reserved.push(entry);
+        }
+        Ok(())
+    };
     for (address, size) in tree.reservations() {
-        let region = Region::new(Pa::new(address), size);
-        reserved.extend(region.map(|region| Reservation { region, holder: "the firmware (/memreserve/)" }));
+        if let Some(region) = Region::new(Pa::new(address), size) {
+            reserve(region, "the firmware (/memreserve/)")?;
+        }
     }
     let nodes = tree.root().child("reserved-memory").map(Node::children);
     for node in nodes.into_iter().flatten() {
@@ -432,7 +451,7 @@ fn reserved<'a>(
         for region in node.reg() {
             match (raw.next(), region) {
                 (Some((_, 0)), _) => {}
-                (_, Some(region)) => reserved.push(Reservation { region, holder: node.path() }),
+                (_, Some(region)) => reserve(region, node.path())?,
                 (_, None) => {
                     let message = "its reg cannot be read, so what it reserves is not known";
                     return Err(PlatformError { path: node.path(), message });
@@ -443,10 +462,10 @@ fn reserved<'a>(
     for cpu in cpus {
         let Some(EnableMethod::SpinTable { release }) = cpu.enable_method else { continue };
         let page = Region::new(Pa::new(release.raw() & !PAGE_SIZE.wrapping_sub(1)), PAGE_SIZE);
-        let table = page.map(|region| Reservation { region, holder: "the firmware's spin table" });
-        reserved.extend(table.filter(|table| !reserved.contains(table)));
+        if let Some(region) = page {
+            reserve(region, "the firmware's spin table")?;
+        }
     }
-    reserved.retain(|entry| ram.iter().any(|ram| ram.overlaps(entry.region)));
     Ok(reserved)
 }
 
@@ -499,7 +518,8 @@ fn gic(node: Node<'_>, v3: bool) -> Result<Gic, PlatformError<'_>> {
 }
 
 /// `node` as a serial port, if it is one that is known and enabled.
-pub(crate) fn uart(node: Node<'_>) -> Option<Uart<'_>> {
+#[must_use]
+pub fn uart(node: Node<'_>) -> Option<Uart<'_>> {
     let model = node.compatible().find_map(|name| match Kind::of(name)? {
         Kind::Uart(model) => Some(model),
         _ => None,

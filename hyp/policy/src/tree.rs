@@ -42,6 +42,8 @@ const MAX_NAME: usize = 127;
 const MAX_PATH: usize = 512;
 /// Trees whose paths together have more bytes are refused, for the same reason.
 const MAX_PATHS: usize = 256 << 10;
+/// Trees whose `reg` properties together have more bytes are refused: they are compared with each other.
+const MAX_REGISTERS: usize = 128 << 10;
 /// Stands for the root's parent.
 const NO_NODE: u32 = u32::MAX;
 /// The most cells of one address or one size (2.3.5 has at most 3, for PCI).
@@ -99,6 +101,8 @@ pub struct Tree<'a> {
     paths: Vec<u8>,
     /// phandle and node.
     phandles: Vec<(u32, u32)>,
+    /// Bytes that `reg` properties may still have.
+    registers: usize,
 }
 
 impl fmt::Debug for Tree<'_> {
@@ -198,6 +202,7 @@ impl<'a> Tree<'a> {
             nodes: Vec::new(),
             paths: Vec::new(),
             phandles: Vec::new(),
+            registers: MAX_REGISTERS,
         };
         // Measured on common trees: 120 to 160 bytes of structure a node.
         tree.nodes.reserve((structure.len() / 128).min(MAX_NODES));
@@ -265,6 +270,10 @@ impl<'a> Tree<'a> {
         if index >= MAX_NODES {
             return Err("there are too many nodes");
         }
+        // Never more than there may be, where doubling would be.
+        if index == self.nodes.capacity() {
+            self.nodes.reserve_exact(index.max(8).min(MAX_NODES.saturating_sub(index)));
+        }
         let index = index as u32;
         let above = parent.and_then(|parent| self.nodes.get(parent as usize));
         let start = self.paths.len();
@@ -322,6 +331,10 @@ impl<'a> Tree<'a> {
                 let value = word(self.structure, start)?;
                 let record = self.nodes.get_mut(node as usize)?;
                 if is_named(name, b"phandle") {
+                    // One a node, or the list would not end.
+                    if self.phandles.last().is_some_and(|&(_, last)| last == node) {
+                        return None;
+                    }
                     self.phandles.push((value, node));
                 } else if is_named(name, b"interrupt-parent") {
                     record.interrupt_parent = value;
@@ -330,6 +343,9 @@ impl<'a> Tree<'a> {
                 } else if is_named(name, b"#size-cells") {
                     record.size_cells = value;
                 }
+            }
+            b'r' if is_named(name, b"reg") => {
+                self.registers = self.registers.checked_sub(length)?;
             }
             _ => {}
         }

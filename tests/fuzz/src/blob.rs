@@ -87,7 +87,7 @@ impl Blob {
         self.reservations.extend([address, size].iter().flat_map(|number| number.to_be_bytes()));
     }
 
-    fn token(&mut self, name: &str, value: &[u8]) -> Vec<u8> {
+    pub(crate) fn token(&mut self, name: &str, value: &[u8]) -> Vec<u8> {
         let name = self.name(name);
         let mut token: Vec<u8> =
             [PROP, value.len() as u32, name].iter().flat_map(|word| word.to_be_bytes()).collect();

@@ -5,6 +5,8 @@
 //! seed through them, under Miri too. `hyp/docs/fuzzing.md` says how to run them.
 
 mod blob;
+#[cfg(test)]
+mod bounds;
 mod edit;
 mod manifests;
 mod world;

@@ -207,3 +207,22 @@ fn kernel(blob: &mut Blob, choices: &mut Unstructured<'_>) -> Result<()> {
     }
     Ok(())
 }
+
+/// As many partitions as there may be, each of which names as many devices as it may.
+#[cfg(test)]
+pub(crate) fn greedy(device: impl Fn(usize) -> String) -> Blob {
+    whole(None, |blob| {
+        for partition in 0..32 {
+            blob.begin(&format!("p{partition}"));
+            blob.property("os,type", &text("bare"));
+            blob.property("cpus", &cells(&[partition as u32]));
+            blob.property("memory", &numbers(&[0x4000_0000, 0x10_0000]));
+            blob.property("kernel", &text("bare.bin"));
+            let devices: Vec<_> = (0..64).flat_map(|n| text(&device(64 * partition + n))).collect();
+            for list in ["access", "access-registers", "unprotected-dma", "polled"] {
+                blob.property(list, &devices);
+            }
+            blob.end();
+        }
+    })
+}

@@ -18,7 +18,7 @@ use bulkhead_policy::tree::Tree;
 use crate::blob::Blob;
 
 /// Trees of boards: small ones and all kinds of interrupt controllers first.
-static TREES: [&[u8]; 5] = [
+pub(crate) static TREES: [&[u8]; 5] = [
     include_bytes!("../../manifests/boards/qemu-virt-gicv3.dtb"),
     include_bytes!("../../manifests/boards/sharing.dtb"),
     include_bytes!("../../manifests/boards/rpi4-8g.dtb"),
