@@ -67,7 +67,7 @@ pub fn subjects(rule: Rule) -> Vec<Subject> {
         Rule::WrongForm => with(Subject::RootConsole, Key::ALL),
         Rule::Missing => keys(&[Key::OsType, Key::Cpus, Key::Memory, Key::Kernel]),
         Rule::UnknownValue => keys(&[Key::OsType, Key::Console]),
-        Rule::TooManyEntries => keys(&all(manifest::Form::Names)),
+        Rule::TooManyEntries => keys(&[all(manifest::Form::Numbers), all(manifest::Form::Names)].concat()),
         Rule::BootargsTooLong => keys(&[Key::Bootargs]),
         Rule::PayloadNameTooLong | Rule::PayloadNameTaken | Rule::PayloadMissing | Rule::PayloadEmpty => {
             keys(&[Key::Kernel, Key::Ramdisk])
@@ -96,7 +96,9 @@ pub fn subjects(rule: Rule) -> Vec<Subject> {
         | Rule::OverHypervisor
         | Rule::OverBundle
         | Rule::OverFirmware => keys(&places),
-        Rule::ConsoleOverDevice | Rule::ConsoleOverGic | Rule::ConsoleInterruptTaken => keys(&[Key::Console]),
+        Rule::ConsoleOverDevice | Rule::ConsoleOverGic => keys(&[Key::Console, Key::ConsoleAddress]),
+        Rule::ConsoleInterruptTaken => keys(&[Key::Console, Key::ConsoleInterrupt]),
+        Rule::NothingToImitate => keys(&[Key::Console]),
         Rule::ImageBigEndian
         | Rule::ImageTextOffset
         | Rule::ElfCut
@@ -152,7 +154,7 @@ pub fn subjects(rule: Rule) -> Vec<Subject> {
         Rule::NotPollable | Rule::PolledNothing => keys(&[Key::Polled]),
         Rule::UnprotectedNoAccess | Rule::OutOfReach => keys(&[Key::UnprotectedDma]),
         Rule::NoSerialPort | Rule::ConsoleDisabled => vec![Subject::RootConsole],
-        Rule::ConsoleUseless | Rule::NothingToImitate => keys(&[Key::ConsoleAddress, Key::ConsoleInterrupt]),
+        Rule::ConsoleUseless => keys(&[Key::ConsoleAddress, Key::ConsoleInterrupt]),
         Rule::ConsoleUnaligned => keys(&[Key::ConsoleAddress]),
         Rule::ConsoleNoSpi => keys(&[Key::ConsoleInterrupt]),
     }
