@@ -82,7 +82,7 @@ extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
     b"d\r\n".iter().for_each(|&character| trace.step(character));
     let mut platform = match platform {
         Ok(platform) => platform,
-        Err(error) => refuse(None, format_args!("the firmware's tree: {error}")),
+        Err(error) => refuse(format_args!("the firmware's tree: {error}")),
     };
     run::remember_power(&platform);
     print_banner(&platform);
@@ -96,20 +96,17 @@ extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
         }
     }
     let Some(bundle) = initrd.and_then(mmu::map_firmware_data) else {
-        refuse(
-            Some(&platform),
-            format_args!(
-                "/chosen: there is no bundle; hand it over as the initrd (linux,initrd-start, -end)"
-            ),
-        )
+        refuse(format_args!(
+            "/chosen: there is no bundle; hand it over as the initrd (linux,initrd-start, -end)"
+        ))
     };
     let bundle = match Bundle::new(bundle) {
         Ok(bundle) => bundle,
-        Err(error) => refuse(Some(&platform), format_args!("the bundle: {error}")),
+        Err(error) => refuse(format_args!("the bundle: {error}")),
     };
     let (Gic::V3 { distributor, .. } | Gic::V2 { distributor, .. }) = platform.gic;
     let Some(distributor) = Mmio::map(distributor) else {
-        refuse(Some(&platform), format_args!("the distributor cannot be mapped"));
+        refuse(format_args!("the distributor cannot be mapped"));
     };
     platform.spis = platform.spis.min(gic::spis(&distributor));
     let plan = plan(board, &mut platform, bundle);
@@ -121,7 +118,7 @@ extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
     let kept = platform.uart.filter(|uart| !given(uart.path));
     let system = match build::build(board, platform, bundle, plan, kept.and_then(|uart| uart.intid)) {
         Ok(system) => system,
-        Err(error) => refuse(Some(platform), format_args!("{error}")),
+        Err(error) => refuse(format_args!("{error}")),
     };
     for (partition, number) in plan.partitions.iter().zip(1_u64..) {
         let size: u64 = partition.memory.iter().map(|memory| memory.size).sum();
@@ -187,9 +184,9 @@ impl core::fmt::Display for List<'_> {
 }
 
 /// Says why nothing runs, and turns the machine off.
-fn refuse(platform: Option<&Platform<'_>>, error: core::fmt::Arguments<'_>) -> ! {
+fn refuse(error: core::fmt::Arguments<'_>) -> ! {
     print_error(error);
-    give_up(platform)
+    give_up()
 }
 
 fn print_error(error: core::fmt::Arguments<'_>) {
@@ -199,9 +196,9 @@ fn print_error(error: core::fmt::Arguments<'_>) {
 }
 
 /// Says that nothing runs, and turns the machine off.
-fn give_up(platform: Option<&Platform<'_>>) -> ! {
+fn give_up() -> ! {
     println!("bulkhead: no partition was started");
-    run::power_off(platform)
+    run::power_off()
 }
 
 /// Where the loader put the initrd: `linux,initrd-start` and `-end` of `/chosen`, 32 or 64 bits each.
@@ -222,11 +219,11 @@ fn plan(
     bundle: Bundle<'static>,
 ) -> &'static Plan<'static> {
     let Some(blob) = bundle.find(manifest::BUNDLE_ENTRY) else {
-        refuse(Some(platform), format_args!("the bundle has no manifest.dtb"));
+        refuse(format_args!("the bundle has no manifest.dtb"));
     };
     let manifest = match Tree::new(blob) {
         Ok(tree) => Box::leak(Box::new(tree)),
-        Err(error) => refuse(Some(platform), format_args!("manifest.dtb: {error}")),
+        Err(error) => refuse(format_args!("manifest.dtb: {error}")),
     };
     let firmwares = platform.uart;
     let plan = manifest::check(manifest, platform, board, &|name| bundle.find(name));
@@ -241,7 +238,7 @@ fn plan(
         Ok(plan) => Box::leak(Box::new(plan)),
         Err(findings) => {
             findings.iter().for_each(|finding| print_error(format_args!("{finding}")));
-            give_up(Some(platform))
+            give_up()
         }
     }
 }
@@ -253,25 +250,25 @@ fn bring_up_interrupts(platform: &Platform<'_>, distributor: Mmio) -> usize {
         Gic::V2 { .. } => &[],
     };
     if !redistributors.is_empty() && !guest::has_gic_system_registers() {
-        refuse(Some(platform), format_args!("{}: the CPU has no system registers for it", platform.gic_path));
+        refuse(format_args!("{}: the CPU has no system registers for it", platform.gic_path));
     }
     if let Gic::V2 { hypervisor_interface, .. } = platform.gic {
         let cpu_interface = platform.gic.adjacent_cpu_interface().and_then(Mmio::map);
         let Some((cpu_interface, hypervisor_interface)) = cpu_interface.zip(Mmio::map(hypervisor_interface))
         else {
-            refuse(Some(platform), format_args!("the GIC's CPU interfaces cannot be mapped"));
+            refuse(format_args!("the GIC's CPU interfaces cannot be mapped"));
         };
         gic::find_interface(cpu_interface, hypervisor_interface);
     }
     gic::init_distributor(distributor);
     let own = percpu::mpidr();
     let Some(cpu) = platform.cpus.iter().take(MAX_CPUS).position(|cpu| cpu.mpidr == own) else {
-        refuse(Some(platform), format_args!("/cpus: the boot CPU, {own:#x}, is missing"));
+        refuse(format_args!("/cpus: the boot CPU, {own:#x}, is missing"));
     };
     percpu::install(cpu);
     let mpidrs = platform.cpus.iter().take(MAX_CPUS).map(|cpu| cpu.mpidr);
     if !redistributors.iter().all(|&region| gic::find_redistributors(region, mpidrs.clone())) {
-        refuse(Some(platform), format_args!("the redistributors cannot be mapped"));
+        refuse(format_args!("the redistributors cannot be mapped"));
     }
     gic::init_cpu(cpu, platform.maintenance);
     cpu

@@ -34,7 +34,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
             "\nbulkhead: error: device tree and manifest take more than the hypervisor's memory\n\
              bulkhead: no partition was started\n"
         ));
-        run::power_off_early();
+        run::power_off();
     }
     print_last(format_args!("\nbulkhead: EL2 fault: {info}\n"));
     print_backtrace(fault::stack_pointer());

@@ -84,40 +84,30 @@ pub fn off_if_last(system: &System) {
             }
         }
         println!("bulkhead: all partitions are off");
-        power_off(Some(system.platform));
+        power_off();
     }
 }
 
-/// What turns the machine off.
-type Power = (Option<Conduit>, Option<(PowerModel, Region<Pa>)>);
-
-/// The same for [`power_off_early`].
-static POWER: Once<Power> = Once::new();
+/// What turns the machine off: its firmware, or the board's own means.
+static POWER: Once<(Option<Conduit>, Option<(PowerModel, Region<Pa>)>)> = Once::new();
 
 /// Keeps in mind how the machine is turned off.
 pub fn remember_power(platform: &Platform<'_>) {
     POWER.set((platform.psci, platform.power));
 }
 
-/// Turns the machine off, by its firmware or by the board's own means, as far as it has either.
-pub fn power_off(platform: Option<&Platform<'_>>) -> ! {
+/// Turns the machine off when everything is printed, as far as there is a way. Allocates nothing.
+pub fn power_off() -> ! {
     console::flush();
-    off(platform.map_or((None, None), |platform| (platform.psci, platform.power)))
-}
-
-/// The same where nothing is at hand and nothing can be allocated.
-pub fn power_off_early() -> ! {
-    off(POWER.get().copied().unwrap_or((None, None)))
-}
-
-fn off((psci, power): Power) -> ! {
-    if let Some(conduit) = psci {
-        firmware::system_off(conduit);
-    }
-    if let Some((PowerModel::Bcm2835Pm, registers)) = power
-        && let Some(registers) = Mmio::map(registers)
-    {
-        watchdog::power_off(&registers);
+    if let Some((conduit, power)) = POWER.get() {
+        if let Some(conduit) = conduit {
+            firmware::system_off(*conduit);
+        }
+        if let Some((PowerModel::Bcm2835Pm, registers)) = power
+            && let Some(registers) = Mmio::map(*registers)
+        {
+            watchdog::power_off(&registers);
+        }
     }
     firmware::halt()
 }
