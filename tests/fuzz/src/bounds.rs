@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A good board with something long in it.
 fn board(long: impl FnOnce(&mut Blob)) -> Blob {
-    let mut board = Blob::read(world::TREES[0]);
+    let mut board = Blob::read(world::TREES[world::VIRT]);
     let end = board.structure.split_off(board.structure.len() - 4);
     long(&mut board);
     board.structure.extend(end);

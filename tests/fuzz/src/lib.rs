@@ -52,7 +52,7 @@ pub fn firmware_tree(bytes: &[u8]) {
 /// Any bytes as a manifest for a good board, and manifests that are put together from what could stand there.
 pub fn manifest(bytes: &[u8]) {
     if bytes.starts_with(&blob::MAGIC) {
-        return World::fixed(0).check(bytes, |_, _, _| {});
+        return World::fixed(world::VIRT).check(bytes, |_, _, _| {});
     }
     let mut choices = Unstructured::new(bytes);
     let world = World::chosen(&mut choices);
@@ -94,7 +94,7 @@ pub fn bundle(bytes: &[u8]) {
     assert!(total <= bytes.len());
     // As at boot.
     if let Some(blob) = bundle.find(bulkhead_policy::manifest::BUNDLE_ENTRY) {
-        World::fixed(0).check_with(blob, &|name| bundle.find(name), |_, _, _| {});
+        World::fixed(world::TINY).check_with(blob, &|name| bundle.find(name), |_, _, _| {});
     }
 }
 
@@ -112,7 +112,7 @@ pub fn image(bytes: &[u8]) {
             bytes
         }
     };
-    let world = World::fixed(0);
+    let world = World::fixed(world::TINY);
     let manifest = manifests::one_kernel(&mut choices).finish();
     world.check_with(
         &manifest,

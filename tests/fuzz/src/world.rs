@@ -17,22 +17,23 @@ use bulkhead_policy::tree::Tree;
 
 use crate::blob::Blob;
 
-/// Trees of boards: small ones and all kinds of interrupt controllers first.
-pub(crate) static TREES: [&[u8]; 5] = [
+/// Trees of boards. The first two are made up and small, for Miri's sake.
+pub(crate) static TREES: [&[u8]; 7] = [
+    include_bytes!("../seeds/firmware_tree/tiny-gicv3"),
+    include_bytes!("../seeds/firmware_tree/tiny-gicv2"),
     include_bytes!("../../manifests/boards/qemu-virt-gicv3.dtb"),
     include_bytes!("../../manifests/boards/sharing.dtb"),
     include_bytes!("../../manifests/boards/rpi4-8g.dtb"),
     include_bytes!("../../manifests/boards/qemu-virt-gicv2.dtb"),
     include_bytes!("../../manifests/boards/qemu-virt-gicv3-4g.dtb"),
 ];
+/// A made-up board.
+pub(crate) const TINY: usize = 0;
+/// The board that most fixtures are for.
+pub(crate) const VIRT: usize = 2;
 
 /// Plans with more tables than this are not built: the hypervisor has no room for them either.
 const MOST_TABLES: usize = 512;
-
-fn trees() -> &'static [Tree<'static>] {
-    static TREES_READ: OnceLock<Vec<Tree<'static>>> = OnceLock::new();
-    TREES_READ.get_or_init(|| TREES.iter().map(|tree| Tree::new(tree).expect("a board's tree")).collect())
-}
 
 fn choose<T>(choices: &mut Unstructured<'_>, from: &[T]) -> usize {
     choices.arbitrary::<u8>().map_or(0, |choice| usize::from(choice) % from.len())
@@ -40,9 +41,7 @@ fn choose<T>(choices: &mut Unstructured<'_>, from: &[T]) -> usize {
 
 /// One of the boards' trees, to be changed.
 pub(crate) fn chosen_blob(choices: &mut Unstructured<'_>) -> Blob {
-    static BLOBS: OnceLock<Vec<Blob>> = OnceLock::new();
-    let blobs = BLOBS.get_or_init(|| TREES.iter().map(|tree| Blob::read(tree)).collect());
-    blobs[choose(choices, blobs)].clone()
+    Blob::read(TREES[choose(choices, &TREES)])
 }
 
 /// The files of every bundle.
@@ -102,11 +101,15 @@ pub(crate) struct World<'a> {
 
 impl World<'static> {
     /// A good board.
-    pub(crate) fn fixed(index: usize) -> Self {
-        Self::new(&trees()[index]).expect("a complete board")
+    pub(crate) fn fixed(index: usize) -> &'static Self {
+        static WORLDS: [OnceLock<World<'static>>; TREES.len()] = [const { OnceLock::new() }; TREES.len()];
+        WORLDS[index].get_or_init(|| {
+            let tree = Box::leak(Box::new(Tree::new(TREES[index]).expect("a board's tree")));
+            Self::new(tree).expect("a complete board")
+        })
     }
 
-    pub(crate) fn chosen(choices: &mut Unstructured<'_>) -> Self {
+    pub(crate) fn chosen(choices: &mut Unstructured<'_>) -> &'static Self {
         Self::fixed(choose(choices, &TREES))
     }
 }
