@@ -88,8 +88,11 @@ pub fn off_if_last(system: &System) {
     }
 }
 
-/// What turns the machine off: its firmware, or the board's own means.
-static POWER: Once<(Option<Conduit>, Option<(PowerModel, Region<Pa>)>)> = Once::new();
+/// What turns a machine off: its firmware, or the board's own means.
+type Power = (Option<Conduit>, Option<(PowerModel, Region<Pa>)>);
+
+/// What turns this one off, as soon as that is known.
+static POWER: Once<Power> = Once::new();
 
 /// Keeps in mind how the machine is turned off.
 pub fn remember_power(platform: &Platform<'_>) {
