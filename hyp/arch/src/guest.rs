@@ -37,7 +37,7 @@ const APK: u64 = 1 << 40;
 const API: u64 = 1 << 41;
 
 /// CPTR_EL2: FP and SIMD are the guest's; SVE, SME, trace and activity monitors trap (D19.2.34).
-const CPTR: u64 = 0x33ff | (1 << 20) | (1 << 30);
+pub(crate) const CPTR: u64 = 0x33ff | (1 << 20) | (1 << 30);
 
 /// MDCR_EL2: debug ROM address and OS lock registers trap (D19.3.17).
 const MDCR_TDRA: u64 = 1 << 11;

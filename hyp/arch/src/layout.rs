@@ -33,6 +33,15 @@ pub fn heap() -> core::ops::Range<usize> {
     start..image + FOOTPRINT as usize
 }
 
+/// What follows the hypervisor's 2 MiB in an image at `image` that claims more: the bundle, where a loader takes one file only.
+#[must_use]
+pub fn appended(image: u64) -> Option<Region<Pa>> {
+    // SAFETY: the image begins with its header, whose third field is image_size (Linux, Documentation/arch/arm64/booting.rst).
+    // The tool may have changed it, so the compiler must not take what it sees for it.
+    let claimed = unsafe { (&raw const __image_start).cast::<u64>().add(2).read_volatile() };
+    Region::new(Pa::new(image + FOOTPRINT), claimed.checked_sub(FOOTPRINT)?)
+}
+
 /// Whether a region has nothing of the hypervisor's 2 MiB in it, so that neither mapping it nor giving it to a guest touches
 /// what Rust owns.
 #[must_use]

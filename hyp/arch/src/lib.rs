@@ -24,6 +24,7 @@ mod memory;
 pub mod mmu;
 pub mod once;
 pub mod percpu;
+pub mod sha256;
 mod sysreg;
 pub mod uart;
 pub mod vectors;

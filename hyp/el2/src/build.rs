@@ -9,6 +9,7 @@ use bulkhead_exits::system::{Partition, System};
 use bulkhead_policy::addr::{PAGE_SIZE, Pa, Region};
 use bulkhead_policy::bundle::Bundle;
 use bulkhead_policy::dispatch::EmulatedDevices;
+use bulkhead_policy::inventory::Inventory;
 use bulkhead_policy::irq::IntId;
 use bulkhead_policy::plan::{MAX_CPUS, PartitionPlan, Plan};
 use bulkhead_policy::platform::Platform;
@@ -24,6 +25,7 @@ pub fn build(
     board: &'static Tree<'static>,
     platform: &'static Platform<'static>,
     bundle: Bundle<'static>,
+    inventory: Inventory<'static>,
     plan: &'static Plan<'static>,
     console_interrupt: Option<IntId>,
 ) -> Result<&'static System, &'static str> {
@@ -38,7 +40,7 @@ pub fn build(
             roles[cpu] = Some((partition, vcpu));
         }
     }
-    Ok(System { board, platform, bundle, partitions, roles, console_interrupt }.publish())
+    Ok(System { board, platform, bundle, inventory, partitions, roles, console_interrupt }.publish())
 }
 
 /// The partition of `plan`, in power-on state.

@@ -18,12 +18,13 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use bulkhead_arch::boot::{self, EarlyUart};
 use bulkhead_arch::mmu::{self, Mmio};
 use bulkhead_arch::uart::Trace;
-use bulkhead_arch::{gic, guest, percpu};
+use bulkhead_arch::{gic, guest, layout, percpu, sha256};
 use bulkhead_boards::BOARDS;
 use bulkhead_exits::system::{System, system};
 use bulkhead_exits::{console, println};
 use bulkhead_policy::addr::{Pa, Region};
 use bulkhead_policy::bundle::Bundle;
+use bulkhead_policy::inventory::{self, Inventory};
 use bulkhead_policy::manifest;
 use bulkhead_policy::plan::{MAX_CPUS, Plan};
 use bulkhead_policy::platform::{self, BUNDLE, Gic, HYPERVISOR, Platform, Reservation, Uart, UartModel};
@@ -86,9 +87,9 @@ extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
     };
     run::remember_power(&platform);
     print_banner(&platform);
-    let hypervisor = Region::new(Pa::new(image), bulkhead_arch::layout::FOOTPRINT);
+    let hypervisor = Region::new(Pa::new(image), layout::FOOTPRINT);
     let tree_region = Region::new(Pa::new(tree), firmware.len() as u64);
-    let initrd = initrd(board);
+    let initrd = initrd(board).or_else(|| layout::appended(image));
     for (region, holder) in [(hypervisor, HYPERVISOR), (tree_region, "the firmware's tree"), (initrd, BUNDLE)]
     {
         if let Some(region) = region {
@@ -97,7 +98,7 @@ extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
     }
     let Some(bundle) = initrd.and_then(mmu::map_firmware_data) else {
         refuse(format_args!(
-            "/chosen: there is no bundle; hand it over as the initrd (linux,initrd-start, -end)"
+            "/chosen: there is no bundle; hand it over as the initrd (linux,initrd-start, -end), or start bulkhead-single.img"
         ))
     };
     let bundle = match Bundle::new(bundle) {
@@ -109,17 +110,19 @@ extern "C" fn boot_main(tree: u64, image: u64, early_uart: u64) -> ! {
         refuse(format_args!("the distributor cannot be mapped"));
     };
     platform.spis = platform.spis.min(gic::spis(&distributor));
-    let plan = plan(board, &mut platform, bundle);
+    let inventory = inventory(bundle);
+    let plan = plan(board, &mut platform, bundle, &inventory);
     let platform: &'static Platform<'static> = Box::leak(Box::new(platform));
     let cpu = bring_up_interrupts(platform, distributor);
     let given = |path| {
         plan.partitions.iter().any(|partition| partition.devices.iter().any(|device| device.path == path))
     };
     let kept = platform.uart.filter(|uart| !given(uart.path));
-    let system = match build::build(board, platform, bundle, plan, kept.and_then(|uart| uart.intid)) {
-        Ok(system) => system,
-        Err(error) => refuse(format_args!("{error}")),
-    };
+    let system =
+        match build::build(board, platform, bundle, inventory, plan, kept.and_then(|uart| uart.intid)) {
+            Ok(system) => system,
+            Err(error) => refuse(format_args!("{error}")),
+        };
     for (partition, number) in plan.partitions.iter().zip(1_u64..) {
         let size: u64 = partition.memory.iter().map(|memory| memory.size).sum();
         println!("partition {number} {}: cpus {}, {} MiB", partition.name, List(&partition.cpus), size >> 20);
@@ -212,15 +215,27 @@ fn initrd(board: &Tree<'_>) -> Option<Region<Pa>> {
     Region::new(Pa::new(start), end.checked_sub(start)?)
 }
 
+/// The bundle's inventory, undamaged.
+fn inventory(bundle: Bundle<'static>) -> Inventory<'static> {
+    let inventory = bundle.find(inventory::ENTRY).and_then(|entry| Inventory::new(entry, sha256::compress()));
+    inventory.unwrap_or_else(|| refuse(format_args!("the bundle's inventory is missing or damaged")))
+}
+
 /// The checked manifest of the bundle.
 fn plan(
     board: &'static Tree<'static>,
     platform: &mut Platform<'static>,
     bundle: Bundle<'static>,
+    inventory: &Inventory<'static>,
 ) -> &'static Plan<'static> {
     let Some(blob) = bundle.find(manifest::BUNDLE_ENTRY) else {
         refuse(format_args!("the bundle has no manifest.dtb"));
     };
+    let verdict = inventory.verify(manifest::BUNDLE_ENTRY, blob, sha256::compress());
+    if !verdict.is_good() {
+        refuse(format_args!("{}{verdict}", manifest::BUNDLE_ENTRY));
+    }
+    println!("{}{verdict}", manifest::BUNDLE_ENTRY);
     let manifest = match Tree::new(blob) {
         Ok(tree) => Box::leak(Box::new(tree)),
         Err(error) => refuse(format_args!("manifest.dtb: {error}")),

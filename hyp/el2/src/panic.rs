@@ -36,7 +36,8 @@ fn panic(info: &PanicInfo<'_>) -> ! {
         ));
         run::power_off();
     }
-    print_last(format_args!("\nbulkhead: EL2 fault: {info}\n"));
+    let (file, line) = info.location().map_or(("", 0), |at| (at.file(), at.line()));
+    print_last(format_args!("\nbulkhead: EL2 fault: {file}:{}: {}\n", u64::from(line), info.message()));
     print_backtrace(fault::stack_pointer());
     firmware::halt()
 }

@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use bulkhead_arch::mmu::{Mmio, Window};
 use bulkhead_arch::once::Once;
-use bulkhead_arch::{barrier, firmware, gic, guest, watchdog};
+use bulkhead_arch::{barrier, firmware, gic, guest, sha256, watchdog};
 use bulkhead_board::power::PowerModel;
 use bulkhead_exits::system::{Partition, System};
 use bulkhead_exits::{LEFT_SYSTEM_OFF, LEFT_SYSTEM_RESET, console, interrupt, println};
@@ -35,16 +35,40 @@ pub fn run(system: &'static System, cpu: usize) -> ! {
 
 fn load_partition(system: &System, partition: &Partition, window: Option<&mut Window>) {
     let again = partition.started.swap(true, Ordering::Relaxed);
+    if !again && !verify_payloads(system, partition) {
+        return refuse(system, partition);
+    }
     let loaded = window.ok_or("there is no memory for its loading window");
     let loaded = loaded.and_then(|window| load::load(system, partition, window, again));
     match loaded {
         Ok(()) => partition.lifecycle.lock().loaded(partition.plan.entry, partition.plan.dtb.start().raw()),
         Err(why) => {
             println!("partition {}: not started: {why}", partition.plan.name);
-            partition.lifecycle.lock().refused();
-            off_if_last(system);
+            refuse(system, partition);
         }
     }
+}
+
+fn refuse(system: &System, partition: &Partition) {
+    partition.lifecycle.lock().refused();
+    off_if_last(system);
+}
+
+/// Whether the partition's payloads are what the inventory says; prints what each is. Once is enough: no guest reaches the bundle.
+fn verify_payloads(system: &System, partition: &Partition) -> bool {
+    let name = partition.plan.name;
+    let mut last = "";
+    partition.plan.segments.iter().map(|segment| segment.payload).all(|payload| {
+        // An ELF file is several segments.
+        if core::mem::replace(&mut last, payload) == payload {
+            return true;
+        }
+        let data = system.bundle.find(payload).unwrap_or(&[]);
+        let verdict = system.inventory.verify(payload, data, sha256::compress());
+        let good = verdict.is_good();
+        println!("partition {name}: {}payload {payload}{verdict}", if good { "" } else { "not started: " });
+        good
+    })
 }
 
 fn run_vcpu(system: &System, partition: &Partition, vcpu: usize, entry: Ipa, context: u64) {

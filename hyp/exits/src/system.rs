@@ -9,6 +9,7 @@ use bulkhead_arch::once::Once;
 use bulkhead_arch::percpu::PerCpu;
 use bulkhead_policy::bundle::Bundle;
 use bulkhead_policy::dispatch::{Direction, EmulatedDevices};
+use bulkhead_policy::inventory::Inventory;
 use bulkhead_policy::irq::IntId;
 use bulkhead_policy::lifecycle::Lifecycle;
 use bulkhead_policy::plan::{MAX_CPUS, PartitionPlan};
@@ -32,6 +33,8 @@ pub struct System {
     pub platform: &'static Platform<'static>,
     /// Manifest and payloads.
     pub bundle: Bundle<'static>,
+    /// What the bundle was when it was made.
+    pub inventory: Inventory<'static>,
     /// The partitions, in the order of the manifest.
     pub partitions: &'static [Partition],
     /// For each CPU of the machine its partition and vCPU.

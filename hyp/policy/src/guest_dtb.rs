@@ -392,7 +392,7 @@ impl<'t> Guest<'t> {
             let Some(clock) = clock else { continue };
             match clock.stands_for {
                 Some((index, hertz)) => {
-                    let name = format_args!("{}-{index}", clock.node.base_name());
+                    let name = format_args!("{}-{}", clock.node.base_name(), u64::from(index));
                     fixed_clock(w, name, hertz, self.stand_in(slot));
                 }
                 None => {

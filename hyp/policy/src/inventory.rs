@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Lines that begin with `#` are for people, but for two: the last is the SHA-256 of all before it, so that what was damaged is
-//! told from what says so; and what follows the first comma of a line right above a file's is that file's version.
-//! `hyp/docs/decisions/0014` says what this protects from.
+//! told from what says so; and one right above a file's line says what the file is.
+//! `hyp/docs/decisions/0015` says what this protects from.
 
 use core::fmt;
 
@@ -82,46 +82,35 @@ fn text(bytes: &[u8]) -> &str {
     core::str::from_utf8(bytes).unwrap_or("")
 }
 
-/// A file that is not as it was when the bundle was made.
+/// What became of a file since the bundle was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fault<'a> {
-    /// The inventory does not name it.
-    NotListed,
-    /// It has another hash.
-    Damaged {
-        /// Its hash.
-        is: Hash,
-        /// The digits that were written down.
-        listed: &'a [u8; 64],
-    },
+pub struct Verdict<'a> {
+    /// The hash that was computed.
+    pub hash: Hash,
+    /// The hash that was written down, 64 digits; empty where the inventory does not name the file.
+    pub listed: &'a [u8],
+    /// What was written down of it besides: its size, its version.
+    pub about: &'a [u8],
 }
 
-impl fmt::Display for Fault<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotListed => f.write_str("is not in the bundle's inventory"),
-            Self::Damaged { is, listed } => {
-                write!(f, "is damaged: SHA-256 is {is}, the inventory says {}", text(*listed))
-            }
-        }
+impl Verdict<'_> {
+    /// The file is as it was.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.hash.0 == *self.listed
     }
 }
 
-/// A file that is as it was when the bundle was made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Verified<'a> {
-    /// Bytes.
-    pub size: usize,
-    /// The hash that was computed.
-    pub hash: Hash,
-    /// The version that was written down; may be empty.
-    pub version: &'a str,
-}
-
-impl fmt::Display for Verified<'_> {
+impl fmt::Display for Verdict<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { size, hash, version } = self;
-        write!(f, "{size} bytes, sha256 {hash}{}{version}", if version.is_empty() { "" } else { ", " })
+        let Self { hash, listed, about } = self;
+        if self.is_good() {
+            write!(f, ": sha256 {hash} {}", text(about))
+        } else if listed.is_empty() {
+            f.write_str(" is not in the bundle's inventory")
+        } else {
+            write!(f, " is damaged: SHA-256 is {hash}, the inventory says {}", text(listed))
+        }
     }
 }
 
@@ -142,34 +131,21 @@ impl<'a> Inventory<'a> {
     }
 
     /// Holds the bundle's entry `name`, which is `data`, against what is written down of it.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with it.
-    pub fn verify(&self, name: &str, data: &[u8], compress: Compress) -> Result<Verified<'a>, Fault<'a>> {
-        let (listed, version) = self.find(name).ok_or(Fault::NotListed)?;
-        let hash = Hash::of(data, compress);
-        if hash.0 == *listed {
-            Ok(Verified { size: data.len(), hash, version: text(version) })
-        } else {
-            Err(Fault::Damaged { is: hash, listed })
-        }
-    }
-
-    /// The hash and the version that are written down of an entry.
-    fn find(&self, name: &str) -> Option<(&'a [u8; 64], &'a [u8])> {
+    #[must_use]
+    pub fn verify(&self, name: &str, data: &[u8], compress: Compress) -> Verdict<'a> {
+        let mut verdict = Verdict { hash: Hash::of(data, compress), listed: &[], about: &[] };
         let mut above: &[u8] = &[];
         for line in self.lines.split(|&byte| byte == b'\n') {
-            if let Some((digits, [b' ', b' ', listed @ ..])) = line.split_first_chunk()
+            if let Some((digits, [b' ', b' ', listed @ ..])) = line.split_at_checked(64)
                 && listed == name.as_bytes()
             {
-                let comma = above.windows(2).position(|pair| pair == b", ");
-                let version = comma.and_then(|at| above.get(at..)?.get(2..)).unwrap_or(&[]);
-                return Some((digits, version));
+                verdict.listed = digits;
+                verdict.about = above.strip_prefix(b"# ").unwrap_or(&[]);
+                break;
             }
             above = line;
         }
-        None
+        verdict
     }
 }
 
@@ -198,7 +174,7 @@ mod tests {
 
     fn sample() -> String {
         sealed(&format!(
-            "# made by hand, on a desk\n{}  a\n# 5 bytes, Linux 6.1\n{}  b c\n# 0 bytes\n{}  empty\n",
+            "# made by hand, on a desk\n{}  a\n# 5 bytes, Linux 6.1\n{}  b c\n{}  empty\n",
             hash(b"alpha"),
             hash(b"bravo"),
             hash(b"")
@@ -219,24 +195,24 @@ mod tests {
     fn files_are_held_against_it() {
         let text = sample();
         let inventory = inventory(&text).expect("an inventory");
-        let verify = |name, data: &[u8]| inventory.verify(name, data, compress_in_software);
+        let verify = |name, data: &[u8]| {
+            let verdict = inventory.verify(name, data, compress_in_software);
+            (verdict.is_good(), format!("{name}{verdict}"))
+        };
+        let good = |text: String| (true, text);
+        let a = format!("a: sha256 {} made by hand, on a desk", hash(b"alpha"));
+        assert_eq!(verify("a", b"alpha"), good(a));
         assert_eq!(
-            verify("a", b"alpha"),
-            Ok(Verified { size: 5, hash: hash(b"alpha"), version: "on a desk" })
+            verify("b c", b"bravo"),
+            good(format!("b c: sha256 {} 5 bytes, Linux 6.1", hash(b"bravo")))
         );
-        let said = format!("{}", verify("b c", b"bravo").expect("whole"));
-        assert_eq!(said, format!("5 bytes, sha256 {}, Linux 6.1", hash(b"bravo")));
-        assert_eq!(
-            format!("{}", verify("empty", b"").expect("whole")),
-            format!("0 bytes, sha256 {}", hash(b""))
-        );
-        let fault = verify("a", b"alpHa").expect_err("damaged");
-        assert_eq!(fault, Fault::Damaged { is: hash(b"alpHa"), listed: &hash(b"alpha").0 });
-        let said =
-            format!("is damaged: SHA-256 is {}, the inventory says {}", hash(b"alpHa"), hash(b"alpha"));
-        assert_eq!(format!("{fault}"), said);
+        assert_eq!(verify("empty", b""), good(format!("empty: sha256 {} ", hash(b""))));
+        let damaged =
+            format!("a is damaged: SHA-256 is {}, the inventory says {}", hash(b"alpHa"), hash(b"alpha"));
+        assert_eq!(verify("a", b"alpHa"), (false, damaged));
         for unknown in ["", "b", "-", "a ", "on a desk"] {
-            assert_eq!(verify(unknown, b"alpha"), Err(Fault::NotListed), "{unknown}");
+            let said = format!("{unknown} is not in the bundle's inventory");
+            assert_eq!(verify(unknown, b"alpha"), (false, said));
         }
     }
 
@@ -246,7 +222,7 @@ mod tests {
         let text = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed  a\n\
                     # 45143a439e9fc6ac3328517a0777d9876b3230c4d900a408d447b53a26b07ce9  -\n";
         let inventory = inventory(text).expect("an inventory");
-        inventory.verify("a", b"one", compress_in_software).expect("whole");
+        assert!(inventory.verify("a", b"one", compress_in_software).is_good());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use alloc::vec::Vec;
 
 use crate::addr::{Ipa, Region};
+use crate::inventory;
 use crate::plan::{MAX_CPUS, MAX_VCPUS, MemoryWindow, PartitionPlan, Plan};
 use crate::platform::{self, EnableMethod, Gic, Platform};
 use crate::tree::{Node, Tree};
@@ -33,7 +34,7 @@ pub const COMPATIBLE: &str = "bulkhead,manifest-v1";
 /// Name of the compiled manifest in the bundle.
 pub const BUNDLE_ENTRY: &str = "manifest.dtb";
 /// Names in the bundle that no payload can have.
-const RESERVED_NAMES: [&str; 1] = [BUNDLE_ENTRY];
+const RESERVED_NAMES: [&str; 2] = [BUNDLE_ENTRY, inventory::ENTRY];
 /// Space kept for a guest's device tree, in bytes.
 pub const DTB_SPACE: u64 = 64 << 10;
 

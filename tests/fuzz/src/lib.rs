@@ -16,6 +16,7 @@ use std::hint::black_box;
 use arbitrary::Unstructured;
 use bulkhead_policy::bundle::Bundle;
 use bulkhead_policy::image::Image;
+use bulkhead_policy::inventory::{self, Inventory, compress_in_software};
 use bulkhead_policy::platform::Platform;
 use bulkhead_policy::tree::{Node, Tree};
 
@@ -93,6 +94,14 @@ pub fn bundle(bytes: &[u8]) {
     }
     assert!(total <= bytes.len());
     // As at boot.
+    if let Some(list) = bundle.find(inventory::ENTRY)
+        && let Some(inventory) = Inventory::new(list, compress_in_software)
+    {
+        for entry in bundle.entries() {
+            let verdict = inventory.verify(entry.name, entry.data, compress_in_software);
+            assert!(!verdict.to_string().is_empty());
+        }
+    }
     if let Some(blob) = bundle.find(bulkhead_policy::manifest::BUNDLE_ENTRY) {
         World::fixed(world::TINY).check_with(blob, &|name| bundle.find(name), |_, _, _| {});
     }
