@@ -309,15 +309,31 @@ impl Board {
     /// Where QEMU puts the hypervisor, the bundle and the tree, given their sizes in bytes.
     #[must_use]
     pub fn occupied(&self, hypervisor: u64, bundle: u64, tree: u64) -> Option<Occupied> {
-        let half = (u64::from(self.memory) << 20) / 2;
-        let kernel = self.ram + Self::KERNEL_OFFSET;
-        let initrd = (self.ram + half.min(Self::MAX_INITRD_OFFSET)).max(kernel + hypervisor);
+        let (kernel, initrd) = self.kernel_and_initrd(hypervisor);
         let tree_start = (initrd + bundle).next_multiple_of(Self::TREE_ALIGNMENT);
         Some(Occupied {
             hypervisor: Region::new(Pa::new(kernel), hypervisor)?,
             bundle: Region::new(Pa::new(initrd), bundle)?,
             tree: Region::new(Pa::new(tree_start), tree)?,
         })
+    }
+
+    /// As [`Board::occupied`], for a hypervisor with the bundle inside and no initrd.
+    #[must_use]
+    pub fn occupied_by_single(&self, hypervisor: u64, bundle: u64, tree: u64) -> Option<Occupied> {
+        let (kernel, initrd) = self.kernel_and_initrd(hypervisor + bundle);
+        Some(Occupied {
+            hypervisor: Region::new(Pa::new(kernel), hypervisor)?,
+            bundle: Region::new(Pa::new(kernel + hypervisor), bundle)?,
+            tree: Region::new(Pa::new(initrd.next_multiple_of(Self::TREE_ALIGNMENT)), tree)?,
+        })
+    }
+
+    /// Where QEMU puts an image that claims so many bytes, and from where on an initrd.
+    fn kernel_and_initrd(&self, image: u64) -> (u64, u64) {
+        let half = (u64::from(self.memory) << 20) / 2;
+        let kernel = self.ram + Self::KERNEL_OFFSET;
+        (kernel, (self.ram + half.min(Self::MAX_INITRD_OFFSET)).max(kernel + image))
     }
 }
 

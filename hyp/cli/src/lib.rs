@@ -18,6 +18,7 @@ pub mod initramfs;
 pub mod input;
 pub mod interrupt;
 pub mod linux;
+pub mod loader;
 pub mod new;
 pub mod output;
 pub mod reference;

@@ -21,6 +21,8 @@ use crate::output::write_atomically;
 /// Always depends on Debian's current arm64 kernel.
 const METAPACKAGE: &str = "linux-image-arm64";
 const BUSYBOX: &str = "busybox-static";
+const U_BOOT: &str = "u-boot-qemu";
+const U_BOOT_FILE: &str = "u-boot.bin";
 /// Where Debian keeps the keys of its archive; the name changed with Debian 13.
 const KEYRINGS: [&str; 2] =
     ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
@@ -95,6 +97,26 @@ pub fn refresh(cache: &Path, progress: &mut dyn FnMut(&str)) -> Result<LinuxPart
     cached(cache).context("the cache changed while it was being filled: try again")
 }
 
+/// U-Boot for QEMU's `virt`, from the cache or downloaded into it.
+///
+/// # Errors
+/// As [`fetch`].
+pub fn u_boot(cache: &Path, progress: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    let is_ours =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(U_BOOT));
+    let mut cached: Vec<_> = files(cache).filter(is_ours).map(|folder| folder.join(U_BOOT_FILE)).collect();
+    cached.retain(|path| path.is_file());
+    if let Some(newest) = cached.into_iter().max() {
+        return Ok(newest);
+    }
+    fs::create_dir_all(cache).with_context(|| cannot("create", cache))?;
+    let cache = &cache.canonicalize().with_context(|| cannot("find", cache))?;
+    let apt = Apt::new(cache)?;
+    apt.run("apt-get", &["update"]).context("cannot read Debian's package lists: is the network up?")?;
+    let folder = apt.extract(cache, &apt.package(U_BOOT)?, &[(U_BOOT_FILE, is_u_boot)], progress)?;
+    Ok(folder.join(U_BOOT_FILE))
+}
+
 /// The parts of the last complete download, if all of them are still there.
 #[must_use]
 pub fn cached(cache: &Path) -> Option<LinuxParts> {
@@ -135,6 +157,11 @@ fn is_rpi4_tree(path: &str) -> bool {
 /// Whether this path inside the busybox package is the program; Debian 13 moved it below `usr`.
 fn is_busybox(path: &str) -> bool {
     path == "bin/busybox" || path == "usr/bin/busybox"
+}
+
+/// Whether this path inside U-Boot's package is the one for arm64.
+fn is_u_boot(path: &str) -> bool {
+    path == "usr/lib/u-boot/qemu_arm64/u-boot.bin"
 }
 
 /// Whether the file has the magic number of an arm64 Image (Linux, Documentation/arch/arm64/booting.rst).

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use bulkhead::board::{self, Board, BoardName, Choice, Origin, RPI4};
 use bulkhead::elf::TEXT_LIMIT;
 use bulkhead::findings::Findings;
+use bulkhead::loader::{self, Outputs};
 use bulkhead::new::New;
 use bulkhead::render::{self, Format};
 use bulkhead::setup::Need;
@@ -54,13 +55,14 @@ enum Command {
     #[command(after_help = "Examples:\n  cargo bulkhead build partitions/systems/demo.dts\n  \
         cargo bulkhead build mine.dts --payloads images --out boot\n  \
         cargo bulkhead build --board rpi4 --sd /media/card\n\n\
-        Writes bulkhead.img, for the boot loader to start, and bundle.cpio, for it to pass as the initrd. With --sd \
-        also config.txt, and vendor-files.txt, which lists what the card needs besides; files of these names that \
+        Writes bulkhead.img, for the boot loader to start, and bundle.cpio, for it to pass as the initrd; \
+        bulkhead-single.img, both in one file, for a loader that takes no initrd; boot.scr for U-Boot, and boot.cmd, \
+        which is the same to read; and run-qemu.sh. The same inputs give the same bytes. With --sd also config.txt, and vendor-files.txt, which lists what the card needs besides; files of these names that \
         are not Bulkhead's stay as they are.")]
     Build {
         #[command(flatten)]
         input: Input,
-        /// Where bulkhead.img and bundle.cpio go [default: target/bulkhead/MANIFEST's name]
+        /// Where the files go [default: target/bulkhead/MANIFEST's name]
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
         /// Write what goes on the boot partition of a Raspberry Pi 4's card
@@ -330,9 +332,14 @@ fn run_build(
     ensure!(sd.is_none() || recipe.board == RPI4, "--sd writes the card of a Raspberry Pi: add --board rpi4");
     setup::ensure(&Need::ALL)?;
     let folder = out.unwrap_or_else(|| workspace.output().join(recipe.name()));
-    let built = system::build(&workspace, &recipe, &folder, Noise::Shown)?;
+    let Outputs { system: built, others, missing } =
+        loader::build(&workspace, &recipe, &folder, Noise::Shown)?;
     println!("{}\n{}\n  {}", built.image.display(), built.sizes.to_string().trim_end(), built.identity());
-    println!("{}\n  {} bytes", built.bundle.display(), std::fs::metadata(&built.bundle)?.len());
+    for path in std::iter::once(&built.bundle).chain(&others) {
+        println!("{}\n  {} bytes", path.display(), std::fs::metadata(path)?.len());
+    }
+    println!("{}", loader::command_line(&recipe.board)?);
+    missing.iter().for_each(say::note);
     let fits = built.sizes.text_and_rodata <= TEXT_LIMIT;
     if !fits {
         say::error(format_args!(

@@ -18,7 +18,7 @@ use bulkhead_policy::plan::Plan;
 use bulkhead_policy::platform::{BUNDLE as THE_BUNDLE, HYPERVISOR as THE_HYPERVISOR, Platform, Reservation};
 use bulkhead_policy::tree::Tree;
 
-use crate::board::Board;
+use crate::board::{Board, Occupied};
 use crate::bundle::{self, Payload};
 use crate::elf::{Executable, Sizes};
 use crate::findings::Findings;
@@ -206,6 +206,23 @@ pub fn checked<T>(
     hypervisor: &Hypervisor,
     with: impl FnOnce(Checked<'_>) -> Result<T>,
 ) -> Result<T> {
+    let claimed = hypervisor.sizes.claimed;
+    let place = |_: &Platform<'_>, _: &Tree<'_>, bundle, tree| recipe.board.occupied(claimed, bundle, tree);
+    checked_where(recipe, parts, place, with)
+}
+
+/// As [`checked`], where another boot loader than QEMU puts things: `place` takes the machine, the manifest, and the sizes of
+/// bundle and tree.
+///
+/// # Errors
+///
+/// As [`checked`].
+pub fn checked_where<T>(
+    recipe: &Recipe,
+    parts: &Parts,
+    place: impl FnOnce(&Platform<'_>, &Tree<'_>, u64, u64) -> Option<Occupied>,
+    with: impl FnOnce(Checked<'_>) -> Result<T>,
+) -> Result<T> {
     let (blob, whose) = match &recipe.tree {
         Some(path) => (input::bytes(path)?, path.display().to_string()),
         None => (recipe.board.tree()?, "QEMU's device tree".to_owned()),
@@ -219,9 +236,7 @@ pub fn checked<T>(
         ensure!(name == recipe.board.name, "{whose} describes a {title}; choose it with --board {name}");
     }
     let bundle_size = parts.bundle()?.len() as u64;
-    let occupied = recipe
-        .board
-        .occupied(hypervisor.sizes.claimed, bundle_size, blob.len() as u64)
+    let occupied = place(&platform, &tree, bundle_size, blob.len() as u64)
         .context("the bundle does not fit into the machine's memory; give the machine more")?;
     platform.reserved.extend([
         Reservation { region: occupied.hypervisor, holder: THE_HYPERVISOR },
@@ -250,15 +265,24 @@ pub fn checked<T>(
 pub fn build(workspace: &Workspace, recipe: &Recipe, folder: &Path, noise: Noise) -> Result<System> {
     let hypervisor = build_hypervisor(workspace, noise)?;
     let parts = gather(workspace, recipe, noise)?;
-    checked(recipe, &parts, &hypervisor, |checked| {
+    check_and_say(recipe, &parts, &hypervisor, noise)?;
+    write(recipe, &parts, &hypervisor, folder)
+}
+
+/// As [`check`], but says what was found.
+///
+/// # Errors
+///
+/// As [`checked`].
+pub fn check_and_say(recipe: &Recipe, parts: &Parts, hypervisor: &Hypervisor, noise: Noise) -> Result<()> {
+    checked(recipe, parts, hypervisor, |checked| {
         if noise == Noise::Shown {
             render::show(checked.warnings);
             let plan = describe(checked.plan);
             say::step("Checked", format_args!("{}\n{}", recipe.manifest.display(), plan.trim_end()));
         }
         Ok(())
-    })?;
-    write(recipe, &parts, &hypervisor, folder)
+    })
 }
 
 /// Writes the hypervisor and the bundle into `folder`, checked or not.
@@ -267,8 +291,24 @@ pub fn build(workspace: &Workspace, recipe: &Recipe, folder: &Path, noise: Noise
 ///
 /// Where the files cannot be written.
 pub fn write(recipe: &Recipe, parts: &Parts, hypervisor: &Hypervisor, folder: &Path) -> Result<System> {
+    write_with(recipe, parts, hypervisor, folder, &[])
+}
+
+/// As [`write`], with other files.
+///
+/// # Errors
+///
+/// As [`write`].
+pub fn write_with(
+    recipe: &Recipe,
+    parts: &Parts,
+    hypervisor: &Hypervisor,
+    folder: &Path,
+    others: &[Output],
+) -> Result<System> {
     let (image, bundle) = (folder.join(IMAGE), folder.join(BUNDLE));
-    let files = [Output::new(&image, &*hypervisor.image), Output::new(&bundle, parts.bundle()?)];
+    let mut files = vec![Output::new(&image, &*hypervisor.image), Output::new(&bundle, parts.bundle()?)];
+    files.extend_from_slice(others);
     output::write_all(&files, Medium::Disk)?;
     Ok(System {
         executable: hypervisor.executable.clone(),
@@ -298,7 +338,8 @@ impl Parts {
         files.chain(self.made.iter().cloned()).collect()
     }
 
-    fn bundle(&self) -> Result<Vec<u8>> {
+    /// The bundle of them.
+    pub(crate) fn bundle(&self) -> Result<Vec<u8>> {
         bundle::build(&self.tree, &self.files)
     }
 }

@@ -17,6 +17,8 @@ pub const HYPERVISOR: &str = "bulkhead-el2";
 #[derive(Debug)]
 pub struct Workspace {
     metadata: Metadata,
+    /// Where cargo builds, if not where it usually does.
+    target: Option<PathBuf>,
     /// Package of each binary that runs on the machine.
     bare_binaries: BTreeMap<String, String>,
 }
@@ -37,7 +39,16 @@ impl Workspace {
     ///
     /// Where the source tree has gone or cargo cannot be run.
     pub fn load() -> Result<Self> {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
+        Self::at(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."), None)
+    }
+
+    /// Reads the workspace in the folder `root`, to be built in `target` or else where cargo usually does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Workspace::load`].
+    pub fn at(root: &Path, target: Option<PathBuf>) -> Result<Self> {
+        let manifest = root.join("Cargo.toml");
         ensure!(
             manifest.exists(),
             "{} has gone: run the tool as `cargo bulkhead` inside its source tree",
@@ -57,7 +68,7 @@ impl Workspace {
             .filter(|(_, target)| target.is_bin())
             .map(|(package, target)| (target.name.clone(), package.name.to_string()))
             .collect();
-        Ok(Self { metadata, bare_binaries })
+        Ok(Self { metadata, target, bare_binaries })
     }
 
     /// Its root directory.
@@ -117,6 +128,9 @@ impl Workspace {
         // Under `cargo run` the variable names the very cargo that was called, toolchain included.
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(self.root());
+        if let Some(target) = &self.target {
+            cargo.env("CARGO_TARGET_DIR", target);
+        }
         cargo
     }
 
@@ -135,9 +149,10 @@ impl Workspace {
         if noise == Noise::Quiet {
             cargo.arg("--quiet");
         }
-        if let Some(sources) = registry_sources() {
-            // Added to the flags of .cargo/config.toml: an image is the same wherever the libraries' sources lie.
-            let flag = format!("--remap-path-prefix={}=", sources.display());
+        // Added to the flags of .cargo/config.toml: what is built is the same wherever its sources and the libraries' lie.
+        let folders = [Some(self.root().to_owned()), registry_sources()];
+        for folder in folders.iter().flatten() {
+            let flag = format!("--remap-path-prefix={}=", folder.display());
             cargo.arg("--config").arg(format!("target.{TARGET}.rustflags=[{flag:?}]"));
         }
         // These would replace the flags of .cargo/config.toml, which the image depends on.

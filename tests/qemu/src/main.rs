@@ -7,10 +7,12 @@ mod demo;
 mod dma;
 mod guests;
 mod lab;
+mod loaders;
 mod placement;
 mod ports;
 mod refusals;
 mod rtos;
+mod tampered;
 mod xen;
 
 use std::process::ExitCode;
@@ -61,6 +63,14 @@ const TESTS: &[(&str, On, Test)] = &[
     ("storm", On::All, guests::storm),
     ("refused_by_the_hypervisor", On::All, refusals::by_the_hypervisor),
     ("refused_by_the_tool", On::All, refusals::by_the_tool),
+    ("tampered_payload", On::All, tampered::payload),
+    ("tampered_bundle", On::All, tampered::bundle),
+    ("single_image", On::All, loaders::single_image),
+    ("no_bundle", On::All, loaders::no_bundle),
+    ("run_script", On::All, loaders::run_script),
+    // Debian's U-Boot is for no real board.
+    ("u_boot", On::Only(&[QEMU_VIRT, QEMU_VIRT_GICV2]), loaders::u_boot),
+    ("reproducible", On::Nowhere, loaders::reproducible),
     ("one_image", On::Nowhere, bench::one_image),
     ("image_size", On::Nowhere, bench::image_size),
     // Instructions can only be counted with one CPU and another counter frequency, and are recorded for one interrupt controller.
