@@ -11,10 +11,9 @@ use crate::system::Parts;
 /// Names less alike than this are not offered; 1 is the same.
 const ALIKE: f64 = 0.6;
 
-/// Makes a finding of the policy's one of the tool's.
+/// Makes a finding of the policy's one of the tool's, with the name that was probably meant and what else there is to know.
 #[must_use]
 pub fn diagnostic(finding: &Finding<'_>, parts: &Parts, board: &Tree<'_>) -> Diagnostic {
-    let code = format!("BH{}", finding.rule.code());
     let mut notes = Vec::new();
     if finding.rule == Rule::PayloadMissing {
         notes.push(format!("looked for it in {}", parts.searched()));
@@ -23,19 +22,25 @@ pub fn diagnostic(finding: &Finding<'_>, parts: &Parts, board: &Tree<'_>) -> Dia
         notes.push("the board's tree has no aliases at all: name the device by its path".to_owned());
     }
     let help = meant(finding, parts, board).map(|name| format!("did you mean \"{name}\"?"));
+    Diagnostic { notes, help, ..plain(finding) }
+}
+
+/// What a finding of the policy's says by itself.
+#[must_use]
+pub fn plain(finding: &Finding<'_>) -> Diagnostic {
     let at = location(finding.at);
     let other = match finding.rule {
         Rule::NodeTwice | Rule::PropertyTwice => Some((at.clone(), "given here first".to_owned())),
         _ => finding.other.map(|other| (location(other), other.node.path().to_owned())),
     };
     Diagnostic {
-        code,
+        code: format!("BH{}", finding.rule.code()),
         severity: Severity::Error,
         message: finding.message().to_string(),
         at,
         other,
-        notes,
-        help,
+        notes: Vec::new(),
+        help: None,
     }
 }
 

@@ -8,10 +8,14 @@ use bulkhead::diagnostic::{Diagnostic, Location, Severity};
 use bulkhead::findings::Findings;
 use bulkhead::reference::{Subject, subjects};
 use bulkhead::render::{Format, render};
-use bulkhead::source::{Source, dtc};
+use bulkhead::source::{Source, Span, dtc};
+use bulkhead::warnings::CODES;
+use bulkhead::{explain, rules};
 use bulkhead_boards::BOARDS;
+use bulkhead_fixtures::Manifest;
+use bulkhead_policy::addr::{Pa, Region};
 use bulkhead_policy::manifest::{self, Key, Rule};
-use bulkhead_policy::platform::Platform;
+use bulkhead_policy::platform::{BUNDLE, HYPERVISOR, Platform, Reservation};
 use bulkhead_policy::tree::Tree;
 use serde_json::Value;
 
@@ -221,4 +225,68 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// The board's tree; of the Raspberry Pi's with devices that firmware enables when it is told to.
+fn board(name: &str) -> Vec<u8> {
+    if name != "rpi4" {
+        return bulkhead_fixtures::board(name);
+    }
+    let blob = bulkhead_fixtures::folder().join("boards/rpi4-qemu.dtb");
+    let mut source =
+        String::from_utf8(bulkhead_fixtures::dtc(&["-I", "dtb", "-O", "dts"], &blob)).expect("text");
+    for device in ["serial@7e201400", "serial@7e201600", "spi@7e204600", "spi@7e204800"] {
+        source += &format!("&{{/soc/{device}}} {{ status = \"okay\"; }};\n");
+    }
+    let (blob, messages) = dtc(&source, Path::new(".")).expect("dtc runs");
+    blob.unwrap_or_else(|| panic!("{messages}"))
+}
+
+/// What the tool finds in a fixture, the warnings of its own aside.
+fn found(manifest: &Manifest) -> Findings {
+    let (blob, source) = match Source::read(&manifest.path, &Ok) {
+        Ok(read) => read,
+        Err(error) => return error.downcast().expect("findings"),
+    };
+    let board = board(manifest.board());
+    let (board, tree) = (Tree::new(&board).expect("a tree"), Tree::new(&blob).expect("a tree"));
+    let mut platform = Platform::from_tree(&board, &BOARDS).expect("a complete board");
+    for (start, size, holder) in [(0x4000_0000, 2 << 20, HYPERVISOR), (0x4800_0000, 14 << 20, BUNDLE)] {
+        let region = Region::new(Pa::new(start), size).expect("a region");
+        platform.reserved.push(Reservation { region, holder });
+    }
+    let checked = manifest::check(&tree, &mut platform, &board, &|name| bulkhead_fixtures::payload(name));
+    let all = checked.err().unwrap_or_default();
+    Findings::place(&source, all.iter().map(rules::plain).collect())
+}
+
+#[test]
+fn each_rule_is_found_at_its_line_and_the_other_party_at_its_own() {
+    let fixtures = bulkhead_fixtures::rules();
+    // The other warnings have a test of their own.
+    let mut fixtures: Vec<_> = fixtures.into_iter().filter(|rule| !CODES.contains(&&*rule.code)).collect();
+    fixtures.retain(|rule| explain::page_of(&rule.code).is_some());
+    assert_eq!(
+        fixtures.len() + CODES.len(),
+        explain::pages().len(),
+        "a folder in tests/manifests/rules for each rule"
+    );
+    for rule in fixtures {
+        let findings = found(&rule.invalid);
+        let all: Vec<_> = findings.iter().collect();
+        let [one] = all[..] else { panic!("{}: {findings}", rule.code) };
+        assert_eq!(one.diagnostic.code, rule.code);
+        let line = |span: &Span| findings.files().positions(span).0.line;
+        let marked = |mark| rule.invalid.marked(mark).map(|line| line.number);
+        assert_eq!(one.span.as_ref().map(line), marked(&rule.code), "{}: {findings}", rule.code);
+        assert_eq!(
+            one.other.as_ref().map(line),
+            marked(bulkhead_fixtures::OTHER),
+            "{}: {findings}",
+            rule.code
+        );
+        assert!(one.diagnostic.help.is_some(), "{}", rule.code);
+        let findings = found(&rule.valid);
+        assert_eq!(findings.counts(), (0, 0), "{}: {findings}", rule.code);
+    }
 }
