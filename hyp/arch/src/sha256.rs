@@ -1,4 +1,4 @@
-//! SHA-256 by the CPU's own instructions (Arm ARM DDI 0487, FEAT_SHA256), a tenth of what software takes.
+//! SHA-256 by the CPU's own instructions (Arm ARM DDI 0487, FEAT_SHA256), a thirtieth of what software takes.
 //!
 //! They work on the vector registers, which are the guests'. EL2 uses them only where a CPU has no guest that could miss them,
 //! and leaves zeros.
