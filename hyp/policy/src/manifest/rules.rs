@@ -171,7 +171,17 @@ impl Rule {
     /// Its code, four digits: it never changes its meaning.
     #[must_use]
     pub fn code(self) -> &'static str {
-        TEXTS.lines().nth(self as usize).and_then(|line| line.get(..CODE)).unwrap_or("")
+        self.line().get(..CODE).unwrap_or("")
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn template(self) -> &'static str {
+        self.line().get(CODE.saturating_add(1)..).unwrap_or("")
+    }
+
+    fn line(self) -> &'static str {
+        TEXTS.lines().nth(self as usize).unwrap_or("")
     }
 
     /// Its code and its text.
