@@ -121,10 +121,10 @@ fn align(offset: usize) -> usize {
     offset.saturating_add(3) & !3
 }
 
-/// Length of the value and offset of the name from the property header at `offset`.
-fn property_header(bytes: &[u8], offset: usize) -> Option<(usize, usize)> {
-    let [a, b, c, d, e, f, g, h] = *bytes.get(offset..)?.first_chunk()?;
-    Some((u32::from_be_bytes([a, b, c, d]) as usize, u32::from_be_bytes([e, f, g, h]) as usize))
+/// Length of the value and offset of the name from a property's header.
+fn property_header(header: [u8; 8]) -> (usize, usize) {
+    let header = u64::from_be_bytes(header);
+    ((header >> 32) as usize, header as u32 as usize)
 }
 
 /// Whether `name` stands at the start of `bytes`, followed by NUL. Its end is looked at first: that sorts out
@@ -311,7 +311,7 @@ impl<'a> Tree<'a> {
 
     /// Checks the property whose header is at `at`; the offset of what follows.
     fn gate_property(&mut self, at: usize, node: u32) -> Option<usize> {
-        let (length, name) = property_header(self.structure, at)?;
+        let (length, name) = property_header(*self.structure.get(at..)?.first_chunk()?);
         let name = self.strings.get(name..)?;
         let start = at.checked_add(8)?;
         let end = start.checked_add(length)?;
@@ -538,9 +538,12 @@ impl<'t> Node<'t> {
 
     /// Its child nodes.
     pub fn children(self) -> impl Iterator<Item = Self> + Clone {
-        let first = self.at(self.index.saturating_add(1));
-        core::iter::successors(Some(first), move |child| Some(self.at(child.end())))
-            .take_while(move |child| child.index < self.end())
+        let mut next = self.index.saturating_add(1);
+        core::iter::from_fn(move || {
+            let child = (next < self.end()).then_some(self.at(next))?;
+            next = child.end();
+            Some(child)
+        })
     }
 
     /// Its child of this name. The unit address may be left out where only one child has the name (2.2.3).
@@ -557,12 +560,19 @@ impl<'t> Node<'t> {
         by_base.flatten()
     }
 
+    /// The structure block from its first property on.
+    #[inline(never)]
+    fn behind_name(self) -> &'t [u8] {
+        let record = self.tree.look_up(self.index);
+        record.and_then(|record| self.tree.structure.get(record.properties as usize..)).unwrap_or(&[])
+    }
+
     /// Its properties.
     pub fn properties(self) -> impl Iterator<Item = Property<'t>> + Clone {
         let tree = self.tree;
-        let mut at = tree.record(self.index).map_or(usize::MAX, |record| record.properties as usize);
+        let mut rest = self.behind_name();
         core::iter::from_fn(move || {
-            let (name, value) = next_property(tree, &mut at)?;
+            let (name, value) = next_property(tree, &mut rest)?;
             let end = name.iter().position(|&byte| byte == 0)?;
             Some(Property { name: core::str::from_utf8(name.get(..end)?).ok()?, value })
         })
@@ -571,9 +581,9 @@ impl<'t> Node<'t> {
     /// Its property of this name.
     #[must_use]
     pub fn property(self, wanted: &str) -> Option<Property<'t>> {
-        let mut at = self.tree.record(self.index)?.properties as usize;
+        let mut rest = self.behind_name();
         loop {
-            let (name, value) = next_property(self.tree, &mut at)?;
+            let (name, value) = next_property(self.tree, &mut rest)?;
             if is_named(name, wanted.as_bytes()) {
                 let name = core::str::from_utf8(name.get(..wanted.len())?).ok()?;
                 return Some(Property { name, value });
@@ -762,20 +772,22 @@ impl<'t> Node<'t> {
     }
 }
 
-/// The name (and what follows it in the strings block) and the value of the next property at or after `at`.
-fn next_property<'t>(tree: &'t Tree<'t>, at: &mut usize) -> Option<(&'t [u8], &'t [u8])> {
+/// The name (and what follows it in the strings block) and the value of the first property in `rest`, which
+/// becomes what follows it.
+fn next_property<'t>(tree: &'t Tree<'t>, rest: &mut &'t [u8]) -> Option<(&'t [u8], &'t [u8])> {
     loop {
-        match word(tree.structure, *at)? {
+        let token;
+        (token, *rest) = rest.split_first_chunk()?;
+        match u32::from_be_bytes(*token) {
             PROP => break,
-            NOP => *at = at.checked_add(4)?,
+            NOP => {}
             _ => return None,
         }
     }
-    let (length, name) = property_header(tree.structure, at.checked_add(4)?)?;
-    let start = at.checked_add(12)?;
-    let end = start.checked_add(length)?;
-    *at = align(end);
-    Some((tree.strings.get(name..)?, tree.structure.get(start..end)?))
+    let (header, behind) = rest.split_first_chunk()?;
+    let (length, name) = property_header(*header);
+    *rest = behind.get(align(length)..)?;
+    Some((tree.strings.get(name..)?, behind.get(..length)?))
 }
 
 /// The cells of one interrupt.

@@ -114,6 +114,22 @@ pub fn inject(exception: Exception, stopped: &Stopped) -> Injected {
     Injected { esr, far, pc: stopped.vbar.wrapping_add(offset), pstate }
 }
 
+/// The fields at these bits.
+const fn fields(positions: &[u32]) -> u64 {
+    let (mut mask, mut rest) = (0, positions);
+    while let Some((at, others)) = rest.split_first() {
+        mask |= 0xf_u64.wrapping_shl(*at);
+        rest = others;
+    }
+    mask
+}
+
+/// The field of `value` at bit `at`, `most` at the most.
+#[inline(always)]
+fn at_most(value: u64, at: u32, most: u64) -> u64 {
+    (value.wrapping_shr(at) & 0xf).min(most).wrapping_shl(at)
+}
+
 /// The value of an ID register as a guest sees it: only what it may use (DDI 0487, D19.2). `crm` and `op2` are those of the
 /// encoding; registers without an entry read as zero.
 ///
@@ -121,31 +137,29 @@ pub fn inject(exception: Exception, stopped: &Stopped) -> Injected {
 /// need state that a partition does not have.
 #[must_use]
 pub fn id_register(crm: u8, op2: u8, value: u64) -> u64 {
-    let fields = |positions: &[u32]| positions.iter().fold(0, |mask, &at| mask | 0xf_u64.wrapping_shl(at));
-    let at_most = |value: u64, at: u32, most: u64| (value.wrapping_shr(at) & 0xf).min(most).wrapping_shl(at);
     let visible = match (crm, op2) {
         // AArch32 registers: EL0 may be AArch32.
         (1..=3, _) => return value,
         // ID_AA64PFR0: EL0, EL1, FP, AdvSIMD, GIC, DIT, CSV2, CSV3. EL1 is AArch64 only.
         // CSV2 above 1 promises SCXTNUM_ELx, which trap.
         (4, 0) => {
-            return (value & fields(&[0, 16, 20, 24, 48, 60])) | at_most(value, 56, 1) | 1 << 4;
+            return (value & const { fields(&[0, 16, 20, 24, 48, 60]) }) | at_most(value, 56, 1) | 1 << 4;
         }
         // ID_AA64PFR1: BT, SSBS.
-        (4, 1) => fields(&[0, 4]),
+        (4, 1) => const { fields(&[0, 4]) },
         // ID_AA64DFR0: DebugVer, PMUVer, BRPs, WRPs, CTX_CMPs, DoubleLock.
-        (5, 0) => fields(&[0, 8, 12, 20, 28, 36]),
+        (5, 0) => const { fields(&[0, 8, 12, 20, 28, 36]) },
         // ID_AA64ISAR0: all but TME; ISAR1: all but LS64 and SPECRES' later kin; ISAR2: WFxT, RPRES, PAuth, BC; MOPS
         // needs HCRX_EL2.
-        (6, 0) => !fields(&[24]),
-        (6, 1) => !fields(&[60]),
-        (6, 2) => fields(&[0, 4, 8, 12, 20]),
+        (6, 0) => const { !fields(&[24]) },
+        (6, 1) => const { !fields(&[60]) },
+        (6, 2) => const { fields(&[0, 4, 8, 12, 20]) },
         // ID_AA64MMFR0: PARange, ASIDBits, BigEnd, SNSMem, BigEndEL0, granules (stage 1), ExS.
-        (7, 0) => fields(&[0, 4, 8, 12, 16, 20, 24, 28, 44]),
+        (7, 0) => const { fields(&[0, 4, 8, 12, 16, 20, 24, 28, 44]) },
         // ID_AA64MMFR1: HAFDBS up to what TCR_EL1 controls, HPDS, PAN, SpecSEI, ETS, AFP.
-        (7, 1) => return (value & fields(&[12, 20, 24, 36, 44])) | at_most(value, 0, 2),
+        (7, 1) => return (value & const { fields(&[12, 20, 24, 36, 44]) }) | at_most(value, 0, 2),
         // ID_AA64MMFR2: CnP, UAO, IESB, VARange, CCIDX, ST, AT, IDS, TTL, BBM, EVT hidden, E0PD.
-        (7, 2) => fields(&[0, 4, 12, 16, 20, 28, 32, 36, 48, 52, 60]),
+        (7, 2) => const { fields(&[0, 4, 12, 16, 20, 28, 32, 36, 48, 52, 60]) },
         _ => 0,
     };
     value & visible
