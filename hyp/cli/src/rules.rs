@@ -29,9 +29,12 @@ pub fn diagnostic(finding: &Finding<'_>, parts: &Parts, board: &Tree<'_>) -> Dia
 #[must_use]
 pub fn plain(finding: &Finding<'_>) -> Diagnostic {
     let at = location(finding.at);
-    let other = match finding.rule {
-        Rule::NodeTwice | Rule::PropertyTwice => Some((at.clone(), "given here first".to_owned())),
-        _ => finding.other.map(|other| (location(other), other.node.path().to_owned())),
+    let other = match (finding.rule, finding.other) {
+        (Rule::NodeTwice | Rule::PropertyTwice, _) => Some((at.clone(), "given here first".to_owned())),
+        (Rule::CpuTwice | Rule::DeviceTwice, Some(other)) => {
+            Some((location(other), "named here first".to_owned()))
+        }
+        (_, other) => other.map(|other| (location(other), other.node.path().to_owned())),
     };
     Diagnostic {
         code: format!("BH{}", finding.rule.code()),

@@ -197,7 +197,8 @@ fn memory(reader: &mut Reader<'_, '_>) -> Vec<Range> {
         && fixed.len() != pairs.len()
     {
         let values = [Value::Number(fixed.len() as u64), Value::Number(pairs.len() as u64)];
-        reader.findings.push(Rule::PhysicalCount, At::property(node, Key::PhysicalMemory), &values);
+        let (at, other) = (At::property(node, Key::PhysicalMemory), At::property(node, Key::Memory));
+        reader.findings.push_with(Rule::PhysicalCount, at, other, &values);
     }
     if pairs.len() > MAX_RANGES {
         reader.push_number(Rule::TooManyRanges, Key::Memory, MAX_RANGES as u64);
@@ -218,7 +219,8 @@ fn memory(reader: &mut Reader<'_, '_>) -> Vec<Range> {
             if pa & PAGE_SIZE.wrapping_sub(1) != 0 {
                 reader.findings.push_number(Rule::PhysicalUnaligned, at, pa);
             } else if identity && pa != start {
-                reader.findings.push(Rule::NotIdentity, at, &[Value::Number(pa), from]);
+                let memory = At::entry(node, Key::Memory, index.saturating_mul(2));
+                reader.findings.push_with(Rule::NotIdentity, at, memory, &[Value::Number(pa), from]);
             }
         }
         let pa = pa.or(identity.then_some(start));

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::draft::Draft;
 use super::properties::Key;
 use super::rules::{Rule, Value};
-use super::{DTB_SPACE, Findings};
+use super::{At, DTB_SPACE, Findings};
 use crate::addr::{Address, BLOCK_2M, Ipa, PAGE_SIZE, Region};
 use crate::image::Image;
 use crate::plan::{OsType, Segment};
@@ -46,20 +46,20 @@ pub(super) fn lay_out<'a>(
     for segment in &segments {
         occupied.extend(Region::new(segment.ipa, segment.memory_size));
     }
-    let mut place = |size: u64, rule, key| {
+    let mut place = |size: u64, rule, key, other| {
         let place = place_high(draft, &occupied, size);
         match place {
             Some(region) => occupied.push(region),
-            None => findings.push_number(rule, draft.at(key), size),
+            None => findings.push_with(rule, draft.at(key), draft.at(other), &[Value::Number(size)]),
         }
         place
     };
-    let dtb = place(DTB_SPACE, Rule::NoRoomForTree, Key::Memory);
+    let dtb = place(DTB_SPACE, Rule::NoRoomForTree, Key::Memory, Key::Kernel);
     let ramdisk = match ramdisk {
         None => None,
         Some((name, data)) => {
             let size = data.len() as u64;
-            let region = place(size, Rule::NoRoomForRamdisk, Key::Ramdisk)?;
+            let region = place(size, Rule::NoRoomForRamdisk, Key::Ramdisk, Key::Memory)?;
             segments.push(Segment {
                 payload: name,
                 offset: 0,
@@ -84,7 +84,15 @@ fn place_kernel<'a>(
     findings: &mut Findings<'a>,
 ) -> Option<(Vec<Segment<'a>>, Ipa)> {
     let mut refuse = |rule, key, one, two| {
-        findings.push(rule, draft.at(key), &[Value::Text(name), Value::Number(one), Value::Number(two)]);
+        let values = [Value::Text(name), Value::Number(one), Value::Number(two)];
+        let other = match rule {
+            Rule::KernelDoesNotFit => draft.at(Key::Memory),
+            Rule::LoadAddressUnsuitable | Rule::LoadAddressUseless | Rule::EntryOutside => {
+                draft.at(Key::Kernel)
+            }
+            _ => At::NOWHERE,
+        };
+        findings.push_with(rule, draft.at(key), other, &values);
         None
     };
     let image = match Image::parse(data) {

@@ -166,8 +166,8 @@ fn names(line: &str, property: &str) -> bool {
 fn misplaced(finding: &Finding<'_>, manifest: &Manifest) -> Option<String> {
     let code = format!("BH{}", finding.rule.code());
     let text = finding.message().to_string();
-    let names_other = finding.rule.template().contains("{other}");
-    if text.contains(['{', '}']) || names_other && finding.other.is_none() {
+    // What is missing leaves the blank in front of it.
+    if text.contains(['{', '}']) || text.contains(" ,") || text.ends_with(' ') {
         return Some(format!("the text is not filled in: {text}"));
     }
     for (mark, place) in [(code.as_str(), Some(finding.at)), (OTHER, finding.other)] {
