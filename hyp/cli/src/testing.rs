@@ -18,7 +18,7 @@ use crate::workspace::{TARGET, Workspace};
 /// The package whose tests start QEMU.
 const QEMU_TESTS: &str = "bulkhead-qemu-tests";
 /// Packages whose tests run under Miri, too, each taking one CPU for minutes.
-const MIRI_PACKAGES: [&str; 2] = ["bulkhead-policy", "bulkhead-properties"];
+const MIRI_PACKAGES: [&str; 3] = ["bulkhead-policy", "bulkhead-properties", "bulkhead-fuzz"];
 
 /// Which tests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
