@@ -316,7 +316,7 @@ fn start_secondaries(system: &System, boot_cpu: usize) {
                 Step::Wait if boot::has_arrived(number, deadline) => deadline = boot::in_a_second(),
                 Step::Wait => {
                     println!("partition {}: not started: CPU {number} does not start", partition.plan.name);
-                    partition.lifecycle.lock().refused();
+                    partition.lifecycle().refused();
                 }
             }
         }

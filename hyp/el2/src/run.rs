@@ -24,7 +24,7 @@ pub fn run(system: &'static System, cpu: usize) -> ! {
     guest::assign_cpu(&partition.stage2, partition.index, vcpu);
     let mut window = (vcpu == 0).then(Window::new).flatten();
     loop {
-        let next = partition.lifecycle.lock().next(vcpu);
+        let next = partition.lifecycle().next(vcpu);
         match next {
             Next::Wait => wait(system, Some((partition, vcpu))),
             Next::Load => load_partition(system, partition, window.as_mut()),
@@ -41,7 +41,7 @@ fn load_partition(system: &System, partition: &Partition, window: Option<&mut Wi
     let loaded = window.ok_or("there is no memory for its loading window");
     let loaded = loaded.and_then(|window| load::load(system, partition, window, again));
     match loaded {
-        Ok(()) => partition.lifecycle.lock().loaded(partition.plan.entry, partition.plan.dtb.start().raw()),
+        Ok(()) => partition.lifecycle().loaded(partition.plan.entry, partition.plan.dtb.start().raw()),
         Err(why) => {
             println!("partition {}: not started: {why}", partition.plan.name);
             refuse(system, partition);
@@ -50,7 +50,7 @@ fn load_partition(system: &System, partition: &Partition, window: Option<&mut Wi
 }
 
 fn refuse(system: &System, partition: &Partition) {
-    partition.lifecycle.lock().refused();
+    partition.lifecycle().refused();
     off_if_last(system);
 }
 
@@ -77,15 +77,15 @@ fn run_vcpu(system: &System, partition: &Partition, vcpu: usize, entry: Ipa, con
     let left = guest::run(entry, context);
     partition.stop_vcpu(vcpu);
     if left == LEFT_SYSTEM_OFF || left == LEFT_SYSTEM_RESET {
-        partition.lifecycle.lock().stop(left == LEFT_SYSTEM_RESET);
+        partition.lifecycle().stop(left == LEFT_SYSTEM_RESET);
         partition.stopping.store(true, Ordering::Release);
         partition.kick_others(vcpu);
     }
-    let parked = partition.lifecycle.lock().parked(vcpu);
+    let parked = partition.lifecycle().parked(vcpu);
     if let Parked::AllOut { restart } = parked {
         partition.reset();
         println!("partition {}: {}", partition.plan.name, if restart { "restart" } else { "off" });
-        partition.lifecycle.lock().reset();
+        partition.lifecycle().reset();
         if restart {
             partition.kick_others(vcpu);
         } else {

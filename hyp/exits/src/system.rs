@@ -1,6 +1,7 @@
 //! What there is: the partitions and which CPU runs which vCPU. Built once at boot (`bulkhead-el2`), then read by all CPUs.
 
 use alloc::vec::Vec;
+use core::ops::DerefMut;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bulkhead_arch::gic::{self, GicMachine};
@@ -66,7 +67,7 @@ pub struct Partition {
     /// Its interrupt controller.
     pub vgic: Mutex<Vgic>,
     /// Its power states.
-    pub lifecycle: Mutex<Lifecycle>,
+    pub(crate) lifecycle: Mutex<Lifecycle>,
     /// Its vCPUs are to leave: a copy of the lifecycle's word that needs no lock.
     pub stopping: AtomicBool,
     /// It has been started before.
@@ -103,7 +104,7 @@ impl System {
 
     /// Whether no partition will ever run again.
     pub fn all_off(&self) -> bool {
-        self.partitions.iter().all(|partition| partition.lifecycle.lock().is_off())
+        self.partitions.iter().all(|partition| partition.lifecycle().is_off())
     }
 }
 
@@ -176,6 +177,12 @@ impl Partition {
     #[inline]
     pub fn machine(&self) -> GicMachine<'_> {
         GicMachine::new(&self.plan.cpus)
+    }
+
+    /// Its power states, for what is seldom done with them: out of line.
+    #[inline(never)]
+    pub fn lifecycle(&self) -> impl DerefMut<Target = Lifecycle> + '_ {
+        self.lifecycle.lock()
     }
 
     /// Makes the CPUs of all its vCPUs but `except` look at its lifecycle.
