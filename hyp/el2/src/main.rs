@@ -241,7 +241,10 @@ fn plan(
         Err(error) => refuse(format_args!("manifest.dtb: {error}")),
     };
     let firmwares = platform.uart;
-    let plan = manifest::check(manifest, platform, board, &|name| bundle.find(name));
+    let is_damaged = |name: &str| {
+        bundle.find(name).is_some_and(|data| !inventory.verify(name, data, sha256::compress()).is_good())
+    };
+    let plan = manifest::check_with(manifest, platform, board, &|name| bundle.find(name), &is_damaged);
     if let Some(uart) = platform.uart.filter(|uart| firmwares != Some(*uart))
         && let Some((model, registers)) = map_port(uart)
     {

@@ -69,6 +69,23 @@ pub fn check<'a>(
     board: &'a Tree<'a>,
     payload: &dyn Fn(&str) -> Option<&'a [u8]>,
 ) -> Result<Plan<'a>, Vec<Finding<'a>>> {
+    check_with(manifest, platform, board, payload, &|_| false)
+}
+
+/// The same at boot, where a payload can be other than what was checked on the desk: it is asked whether a kernel that breaks a rule
+/// `is_damaged`. Such a kernel is no finding but a partition that does not start, so that the others can; in the plan
+/// it has one empty segment, which names it.
+///
+/// # Errors
+///
+/// As [`check`].
+pub fn check_with<'a>(
+    manifest: &'a Tree<'a>,
+    platform: &mut Platform<'a>,
+    board: &'a Tree<'a>,
+    payload: &dyn Fn(&str) -> Option<&'a [u8]>,
+    is_damaged: &dyn Fn(&str) -> bool,
+) -> Result<Plan<'a>, Vec<Finding<'a>>> {
     let mut findings = Findings { manifest, list: Vec::new() };
     choose_console(manifest.root(), platform, board, &mut findings);
     let platform = &*platform;
@@ -80,7 +97,7 @@ pub fn check<'a>(
     let mut plan = Plan { partitions: Vec::with_capacity(drafts.len()) };
     for (draft, access) in drafts.iter().zip(accesses) {
         check_addresses(draft, &access, platform, &mut findings);
-        plan.partitions.extend(finish(draft, access, payload, &mut findings));
+        plan.partitions.extend(finish(draft, access, payload, is_damaged, &mut findings));
     }
     if findings.list.is_empty() { Ok(plan) } else { Err(findings.list) }
 }
@@ -351,9 +368,15 @@ fn finish<'a>(
     draft: &Draft<'a>,
     access: Access<'a>,
     payload: &dyn Fn(&str) -> Option<&'a [u8]>,
+    is_damaged: &dyn Fn(&str) -> bool,
     findings: &mut Findings<'a>,
 ) -> Option<PartitionPlan<'a>> {
-    let layout = layout::lay_out(draft, payload, findings)?;
+    let sound = findings.list.len();
+    let layout = layout::lay_out(draft, payload, findings).or_else(|| {
+        let kernel = draft.kernel.filter(|kernel| is_damaged(kernel))?;
+        findings.list.truncate(sound);
+        layout::damaged(draft, kernel)
+    })?;
     let mut memory = Vec::with_capacity(draft.memory.len());
     for range in &draft.memory {
         memory.push(MemoryWindow { ipa: range.ipa.start(), pa: range.pa?, size: range.ipa.size() });

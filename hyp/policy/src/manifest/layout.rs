@@ -75,6 +75,20 @@ pub(super) fn lay_out<'a>(
     Some(Layout { segments, entry, dtb: dtb?, ramdisk })
 }
 
+/// What stands for the layout of a partition whose kernel is damaged and will not be loaded.
+pub(super) fn damaged<'a>(draft: &Draft<'a>, kernel: &'a str) -> Option<Layout<'a>> {
+    let place = draft.memory.first()?.ipa;
+    let segment = Segment {
+        payload: kernel,
+        offset: 0,
+        file_size: 0,
+        ipa: place.start(),
+        memory_size: 0,
+        zeroed: false,
+    };
+    Some(Layout { segments: alloc::vec![segment], entry: place.start(), dtb: place, ramdisk: None })
+}
+
 /// The kernel's segments and its entry, or `None` where there is a finding. `base` is the start of memory.
 fn place_kernel<'a>(
     draft: &Draft<'a>,

@@ -612,3 +612,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_damaged_kernel_stops_its_partition_alone() {
+    let board = tree(VIRT);
+    let manifest = tree(&demo());
+    let broken = |name: &str| if name == "Image" { Some(&b"no Image"[..]) } else { payload(name) };
+    let findings = check(manifest, &mut platform(board), board, &broken).expect_err("no Image");
+    assert_eq!(findings.iter().map(|finding| finding.rule).collect::<Vec<_>>(), [Rule::NotLinux]);
+    let is_damaged = |name: &str| name == "Image";
+    let plan = check_with(manifest, &mut platform(board), board, &broken, &is_damaged).expect("a plan");
+    assert_eq!(
+        plan.partitions[0].segments.iter().map(|segment| segment.payload).collect::<Vec<_>>(),
+        ["Image"]
+    );
+    assert_eq!(plan.partitions[1], demo_plan(board).partitions[1]);
+    // What is wrong with the manifest itself is a finding as ever.
+    let fault = super::tests::manifest(&[(
+        "a",
+        &[("os,type", Value::Text("linux")), ("kernel", Value::Text("Image"))],
+    )]);
+    assert!(check_with(tree(&fault), &mut platform(board), board, &broken, &is_damaged).is_err());
+}
