@@ -15,16 +15,23 @@ use crate::lab::{Lab, SOON, expect_power_off};
 
 const DAMAGED: &str = "storm";
 const WHOLE: &str = "freertos.bin";
+/// Where an ELF file says for which machine it is: with another value it is no kernel at all.
+const E_MACHINE: usize = 18;
 
 /// One flipped bit of a payload: its partition does not start, the other one does, with the CPU's instructions and without.
 pub fn payload(lab: &Lab) -> Result<()> {
     let system = lab.build(&Recipe::new(lab.test_manifest("tampered.dts"), lab.board))?;
     let whole = fs::read(&system.bundle)?;
-    let (damaged, before, after) = flip(&whole, DAMAGED)?;
+    let middle = find(&whole, DAMAGED)?.len() / 2;
     let listed = |name| Ok::<_, anyhow::Error>(sha256(find(&whole, name)?));
 
     let image = fs::read(&system.image)?;
-    for (variant, image) in [("instructions", image.clone()), ("software", without_instructions(&image)?)] {
+    for (variant, image, at) in [
+        ("instructions", image.clone(), middle),
+        ("software", without_instructions(&image)?, middle),
+        ("header", image.clone(), E_MACHINE),
+    ] {
+        let (damaged, before, after) = flip(&whole, DAMAGED, at)?;
         let system = variant_of(lab, &system, variant, &image, &damaged)?;
         let mut target = lab.start_command(system.command()?).context(variant)?;
         target.expect(
@@ -55,8 +62,8 @@ pub fn bundle(lab: &Lab) -> Result<()> {
     let system = lab.build(&Recipe::new(lab.test_manifest("tampered.dts"), lab.board))?;
     let image = fs::read(&system.image)?;
     let whole = fs::read(&system.bundle)?;
-    let (manifest, before, after) = flip(&whole, BUNDLE_ENTRY)?;
-    let (inventory, ..) = flip(&whole, inventory::ENTRY)?;
+    let (manifest, before, after) = flip(&whole, BUNDLE_ENTRY, find(&whole, BUNDLE_ENTRY)?.len() / 2)?;
+    let (inventory, ..) = flip(&whole, inventory::ENTRY, find(&whole, inventory::ENTRY)?.len() / 2)?;
     let manifest_fault = format!("manifest.dtb is damaged: SHA-256 is {after}, the inventory says {before}");
     for (variant, bytes, fault) in [
         ("manifest", manifest, &*manifest_fault),
@@ -102,12 +109,12 @@ fn find<'a>(bundle: &'a [u8], name: &str) -> Result<&'a [u8]> {
     Bundle::new(bundle)?.find(name).with_context(|| format!("{name} is not in the bundle"))
 }
 
-/// The bundle with one bit in the middle of an entry's data flipped, and the entry's hashes before and after.
-fn flip(bundle: &[u8], name: &str) -> Result<(Vec<u8>, String, String)> {
+/// The bundle with one bit of byte `at` of an entry's data flipped, and the entry's hashes before and after.
+fn flip(bundle: &[u8], name: &str, at: usize) -> Result<(Vec<u8>, String, String)> {
     let data = find(bundle, name)?;
     let offset = data.as_ptr() as usize - bundle.as_ptr() as usize;
     let mut damaged = bundle.to_vec();
-    damaged[offset + data.len() / 2] ^= 1;
+    damaged[offset + at] ^= 1;
     let hashes = (sha256(data), sha256(find(&damaged, name)?));
     Ok((damaged, hashes.0, hashes.1))
 }
