@@ -84,6 +84,7 @@ pub fn subjects(rule: Rule) -> Vec<Subject> {
         | Rule::MemoryBeyond
         | Rule::TooManyRanges
         | Rule::NoRoom
+        | Rule::TooManyTables
         | Rule::MemoryOverMemory
         | Rule::MemoryOverDevice
         | Rule::MemoryOverGic

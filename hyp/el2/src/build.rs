@@ -56,8 +56,7 @@ fn partition(
     if let Some(frame) = cpu_interface {
         mappings.push((frame.mapped.start(), frame.pa, frame.mapped.size(), Kind::Device));
     }
-    let tables = Stage2::tables_for(mappings.iter().map(|&(ipa, pa, size, _)| (ipa, pa, size)));
-    let pool = vec![Table::EMPTY; tables].leak();
+    let pool = vec![Table::EMPTY; plan.tables(platform)].leak();
     let base = Pa::new(mmu::physical_address(pool.as_ptr() as u64));
     let mut stage2 = Stage2::new(pool, base).map_err(|_| "no stage-2 tables")?;
     for (ipa, pa, size, kind) in mappings {

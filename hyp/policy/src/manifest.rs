@@ -52,6 +52,8 @@ pub const MAX_NAME: usize = 31;
 pub const MAX_PAYLOAD_NAME: usize = 255;
 /// GICv2 has 8 CPU interfaces (IHI 0048, 1.1).
 pub const MAX_VCPUS_V2: usize = 8;
+/// The most stage-2 tables of all partitions together, 4 KiB each: more than half of the hypervisor's own memory.
+pub const MAX_TABLES: usize = 256;
 /// More findings than this are dropped.
 pub const MAX_FINDINGS: usize = 128;
 
@@ -95,9 +97,17 @@ pub fn check_with<'a>(
     let accesses = devices::check(&drafts, platform, board, &mut findings);
     check_consoles(manifest.root(), &drafts, &accesses, platform, &mut findings);
     let mut plan = Plan { partitions: Vec::with_capacity(drafts.len()) };
+    let mut tables = MAX_TABLES;
     for (draft, access) in drafts.iter().zip(accesses) {
         check_addresses(draft, &access, platform, &mut findings);
-        plan.partitions.extend(finish(draft, access, payload, is_damaged, &mut findings));
+        let Some(partition) = finish(draft, access, payload, is_damaged, &mut findings) else { continue };
+        let needed = partition.tables(platform);
+        if needed > tables {
+            let values = [needed, tables].map(|tables| Value::Number(tables as u64));
+            findings.push(Rule::TooManyTables, draft.at(Key::Memory), &values);
+        }
+        tables = tables.saturating_sub(needed);
+        plan.partitions.push(partition);
     }
     if findings.list.is_empty() { Ok(plan) } else { Err(findings.list) }
 }
@@ -156,6 +166,11 @@ struct Findings<'a> {
 impl<'a> Findings<'a> {
     fn push(&mut self, rule: Rule, at: At, values: &[Value<'a>]) {
         self.push_with(rule, at, At::NOWHERE, values);
+    }
+
+    /// Whether no more are kept: what would only find more can be left out.
+    fn is_full(&self) -> bool {
+        self.list.len() >= MAX_FINDINGS
     }
 
     #[inline(never)]

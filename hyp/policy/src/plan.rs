@@ -10,8 +10,9 @@ use bulkhead_board::divided::DividedDevice;
 
 use crate::addr::{Ipa, Pa, Region};
 use crate::irq::{IntId, Trigger};
+use crate::platform::Platform;
 use crate::shared_page::SharedPage;
-use crate::stage2::Kind;
+use crate::stage2::{Kind, Stage2};
 
 /// Everything that will run on the machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -169,6 +170,15 @@ impl PartitionPlan<'_> {
             let offset = ipa.raw().checked_sub(window.ipa.raw())?;
             Region::new(Pa::new(window.pa.raw().checked_add(offset)?), window.size.checked_sub(offset)?)
         })
+    }
+
+    /// How many stage-2 tables it takes, 4 KiB each.
+    #[must_use]
+    pub fn tables(&self, platform: &Platform<'_>) -> usize {
+        let frame = platform.gic.guest_cpu_interface();
+        let frame = frame.map(|frame| (frame.mapped.start(), frame.pa, frame.mapped.size()));
+        let mappings = self.mappings().map(|(ipa, pa, size, _)| (ipa, pa, size));
+        Stage2::tables_for(mappings.chain(frame))
     }
 
     /// Everything that is mapped at stage 2: IPA, PA, size, kind. Nothing twice, though devices may share pages.

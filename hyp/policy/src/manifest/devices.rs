@@ -321,7 +321,7 @@ fn windows<'a>(
         }
         let own = if part.is_none() { pages } else { block };
         for (other_block, other) in registers {
-            if !other_block.overlaps(own) || node.is_above(*other) {
+            if !other_block.overlaps(own) || node.is_above(*other) || findings.is_full() {
                 continue;
             }
             let owner = claims.iter().find(|claim| claim.node.is_above(*other));
