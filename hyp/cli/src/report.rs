@@ -11,7 +11,7 @@ mod svg;
 #[cfg(test)]
 mod tests;
 mod text;
-mod trees;
+pub mod trees;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -119,9 +119,7 @@ fn examine(
 ) -> Result<(Report, Vec<GuestTree>)> {
     let parts = system::gather(workspace, recipe, Noise::Shown)?;
     let name = name.file_name().unwrap_or(name.as_os_str()).to_string_lossy();
-    system::checked(recipe, &parts, hypervisor, |checked| {
-        Ok((Report::new(checked, &name), trees(checked, &recipe.manifest)?))
-    })
+    system::checked(recipe, &parts, hypervisor, |checked| Ok((Report::new(checked, &name), trees(checked)?)))
 }
 
 /// The report to compare with: a saved one, or that of another manifest for the same machine.

@@ -2,7 +2,7 @@
 //!
 //! The hypervisor has neither: its image is small, and nobody mends a manifest at its console.
 
-use bulkhead_policy::manifest::{Finding, Key, Place, Rule, Value};
+use bulkhead_policy::manifest::{DTB_SPACE, Finding, Key, Place, Rule, Value};
 use bulkhead_policy::tree::Tree;
 
 use crate::diagnostic::{Diagnostic, Location, Severity};
@@ -10,6 +10,23 @@ use crate::system::Parts;
 
 /// Names less alike than this are not offered; 1 is the same.
 const ALIKE: f64 = 0.6;
+
+/// The code of a guest's device tree that is too large. At boot its partition does not start.
+pub const TREE_TOO_LARGE: &str = "BH0002";
+
+/// The finding that the device tree of `partition` does not fit into the space kept for it.
+#[must_use]
+pub fn tree_too_large(partition: &str) -> Diagnostic {
+    Diagnostic {
+        code: TREE_TOO_LARGE.to_owned(),
+        severity: Severity::Error,
+        message: format!("the device tree of {partition} does not fit into {} KiB", DTB_SPACE >> 10),
+        at: Location { path: format!("/partitions/{partition}"), property: None, entry: None },
+        other: None,
+        notes: Vec::new(),
+        help: None,
+    }
+}
 
 /// Makes a finding of the policy's one of the tool's, with the name that was probably meant and what else there is to know.
 #[must_use]

@@ -27,6 +27,7 @@ use crate::input;
 use crate::linux::{self, LinuxParts};
 use crate::output::{self, Medium, Output};
 use crate::render;
+use crate::report::trees;
 use crate::rules;
 use crate::say;
 use crate::source::Source;
@@ -246,6 +247,15 @@ pub fn checked_where<T>(
     let payload = |name: &str| parts.files.get(name).map(|payload| &*payload.bytes);
     match manifest::check(&tree, &mut platform, &board, &payload) {
         Ok(plan) => {
+            let too_large = plan
+                .partitions
+                .iter()
+                .filter(|partition| trees::generate(partition, &platform, &board).is_err());
+            let too_large: Vec<_> =
+                too_large.map(|partition| rules::tree_too_large(partition.name)).collect();
+            if !too_large.is_empty() {
+                return Err(Findings::place(&parts.source, too_large).into());
+            }
             let found = warnings::warnings(&tree, &board, &platform, &plan);
             let warnings = &Findings::place(&parts.source, found);
             with(Checked { plan: &plan, platform: &platform, board: &board, warnings })

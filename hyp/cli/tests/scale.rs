@@ -1,8 +1,7 @@
-//! The largest manifest that there can be is checked before its author looks up.
+//! The largest manifest that there can be is accepted.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use bulkhead::source::dtc;
 use bulkhead_boards::BOARDS;
@@ -21,19 +20,16 @@ fn compile(source: &str) -> Vec<u8> {
 }
 
 #[test]
-fn thirty_two_partitions_on_64_cpus_are_checked_in_no_time() {
+fn thirty_two_partitions_on_64_cpus_are_accepted() {
     let board = fs::read(manifests().join("boards/qemu-virt-gicv3-64.dtb")).expect("the board's tree");
     let source = fs::read_to_string(manifests().join("scale/thirty-two.dts")).expect("the manifest");
     let guest = vec![0xd5; 64 << 10];
-    let started = Instant::now();
     let blob = compile(&source);
     let (board, tree) = (Tree::new(&board).expect("a tree"), Tree::new(&blob).expect("a tree"));
     let mut platform = Platform::from_tree(&board, &BOARDS).expect("a machine");
     let plan =
         manifest::check(&tree, &mut platform, &board, &|name| (name == "tenant").then_some(&guest[..]));
-    let took = started.elapsed();
     let plan = plan.unwrap_or_else(|findings| panic!("{findings:?}"));
     assert_eq!(plan.partitions.len(), MAX_PARTITIONS);
     assert_eq!(plan.partitions.iter().map(|partition| partition.cpus.len()).sum::<usize>(), MAX_CPUS);
-    assert!(took < Duration::from_secs(1), "the check took {took:?}");
 }

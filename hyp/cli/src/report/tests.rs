@@ -471,7 +471,7 @@ fn a_difference_is_what_differs() {
 #[test]
 fn trees_are_source() {
     with_checked(RPI4_8G, &fixture("valid-dma.dts"), |checked| {
-        let trees = trees(checked, Path::new("x.dts")).expect("trees");
+        let trees = trees(checked).expect("trees");
         assert_eq!(trees.len(), 2);
         for (tree, partition) in trees.iter().zip(&checked.plan.partitions) {
             assert_eq!(tree.partition, partition.name);

@@ -1,12 +1,14 @@
 //! The device trees that guests will find, as source: by the code that writes them at boot.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use bulkhead_policy::guest_dtb;
+use bulkhead_policy::guest_dtb::{self, DtbError};
 use bulkhead_policy::manifest::DTB_SPACE;
+use bulkhead_policy::plan::PartitionPlan;
+use bulkhead_policy::platform::Platform;
+use bulkhead_policy::tree::Tree;
 
 use crate::system::Checked;
 
@@ -19,23 +21,34 @@ pub struct GuestTree {
     pub source: String,
 }
 
-/// The trees of all partitions of a checked `manifest`.
+/// The blob that a partition gets.
 ///
 /// # Errors
 ///
-/// Where a tree does not fit into the space kept for it, so that its partition would not start, or dtc does not run.
-pub fn trees(checked: Checked<'_>, manifest: &Path) -> Result<Vec<GuestTree>> {
+/// Where it does not fit into the space kept for it, so that its partition would not start.
+pub fn generate(
+    plan: &PartitionPlan<'_>,
+    platform: &Platform<'_>,
+    board: &Tree<'_>,
+) -> Result<Vec<u8>, DtbError> {
+    let mut blob = vec![0; DTB_SPACE as usize];
+    let size = guest_dtb::generate(&mut blob, board, platform, plan, env!("CARGO_PKG_VERSION"))?;
+    blob.truncate(size);
+    Ok(blob)
+}
+
+/// The trees of all partitions of a checked manifest.
+///
+/// # Errors
+///
+/// Where dtc does not run.
+pub fn trees(checked: Checked<'_>) -> Result<Vec<GuestTree>> {
     let mut trees = Vec::new();
     for plan in &checked.plan.partitions {
-        let mut blob = vec![0; usize::try_from(DTB_SPACE)?];
-        let version = env!("CARGO_PKG_VERSION");
-        let written = guest_dtb::generate(&mut blob, checked.board, checked.platform, plan, version);
-        let size = written.map_err(|error| {
-            let manifest = manifest.display();
-            anyhow::anyhow!("{manifest}: /partitions/{}: {error}; give it fewer devices", plan.name)
-        })?;
-        blob.truncate(size);
-        let source = decompile(&blob).with_context(|| format!("the tree of {}", plan.name))?;
+        let source = generate(plan, checked.platform, checked.board)
+            .map_err(anyhow::Error::from)
+            .and_then(|blob| decompile(&blob))
+            .with_context(|| format!("the tree of {}", plan.name))?;
         trees.push(GuestTree { partition: plan.name.to_owned(), source });
     }
     Ok(trees)
