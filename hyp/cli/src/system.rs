@@ -14,12 +14,13 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead_boards::BOARDS;
 use bulkhead_policy::manifest;
-use bulkhead_policy::plan::Plan;
+use bulkhead_policy::plan::{PartitionPlan, Plan};
 use bulkhead_policy::platform::{BUNDLE as THE_BUNDLE, HYPERVISOR as THE_HYPERVISOR, Platform, Reservation};
 use bulkhead_policy::tree::Tree;
 
 use crate::board::{Board, Occupied};
 use crate::bundle::{self, Payload};
+use crate::diagnostic::Diagnostic;
 use crate::elf::{Executable, Sizes};
 use crate::findings::Findings;
 use crate::initramfs;
@@ -247,12 +248,7 @@ pub fn checked_where<T>(
     let payload = |name: &str| parts.files.get(name).map(|payload| &*payload.bytes);
     match manifest::check(&tree, &mut platform, &board, &payload) {
         Ok(plan) => {
-            let too_large = plan
-                .partitions
-                .iter()
-                .filter(|partition| trees::generate(partition, &platform, &board).is_err());
-            let too_large: Vec<_> =
-                too_large.map(|partition| rules::tree_too_large(partition.name)).collect();
+            let too_large = too_large_trees(&plan, &platform, &board);
             if !too_large.is_empty() {
                 return Err(Findings::place(&parts.source, too_large).into());
             }
@@ -265,6 +261,17 @@ pub fn checked_where<T>(
             Err(Findings::place(&parts.source, found).into())
         }
     }
+}
+
+/// The partitions whose device trees do not fit into the space kept for them: they would not start.
+#[must_use]
+pub fn too_large_trees(plan: &Plan<'_>, platform: &Platform<'_>, board: &Tree<'_>) -> Vec<Diagnostic> {
+    let does_not_fit = |partition: &&PartitionPlan<'_>| trees::generate(partition, platform, board).is_err();
+    plan.partitions
+        .iter()
+        .filter(does_not_fit)
+        .map(|partition| rules::tree_too_large(partition.name))
+        .collect()
 }
 
 /// Builds and checks a system and writes it into `folder`.

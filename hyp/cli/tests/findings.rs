@@ -10,11 +10,11 @@ use bulkhead::reference::{Subject, subjects};
 use bulkhead::render::{Format, render};
 use bulkhead::source::{Source, Span, dtc};
 use bulkhead::warnings::CODES;
-use bulkhead::{explain, rules};
+use bulkhead::{explain, rules, system};
 use bulkhead_boards::BOARDS;
 use bulkhead_fixtures::Manifest;
 use bulkhead_policy::addr::{Pa, Region};
-use bulkhead_policy::manifest::{self, Key, Rule};
+use bulkhead_policy::manifest::{self, DTB_SPACE, Key, Rule};
 use bulkhead_policy::platform::{BUNDLE, HYPERVISOR, Platform, Reservation};
 use bulkhead_policy::tree::Tree;
 use serde_json::Value;
@@ -227,8 +227,17 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The board's tree; of the Raspberry Pi's with devices that firmware enables when it is told to.
+/// The board's tree; of the Raspberry Pi's with devices that firmware enables when it is told to. The board `large` is `sharing`
+/// with a device whose node alone is larger than what is kept for a guest's tree.
 fn board(name: &str) -> Vec<u8> {
+    if name == "large" {
+        let sharing = bulkhead_fixtures::folder().join("boards/sharing.dts");
+        let sharing = fs::read_to_string(sharing).expect("the board");
+        let note = "x".repeat(DTB_SPACE as usize);
+        let source = format!("{sharing}/ {{ timer@a002000 {{ note = \"{note}\"; }}; }};");
+        let (blob, messages) = dtc(&source, Path::new(".")).expect("dtc runs");
+        return blob.unwrap_or_else(|| panic!("{messages}"));
+    }
     if name != "rpi4" {
         return bulkhead_fixtures::board(name);
     }
@@ -256,8 +265,11 @@ fn found(manifest: &Manifest) -> Findings {
         platform.reserved.push(Reservation { region, holder });
     }
     let checked = manifest::check(&tree, &mut platform, &board, &|name| bulkhead_fixtures::payload(name));
-    let all = checked.err().unwrap_or_default();
-    Findings::place(&source, all.iter().map(rules::plain).collect())
+    let all = match checked {
+        Ok(plan) => system::too_large_trees(&plan, &platform, &board),
+        Err(findings) => findings.iter().map(rules::plain).collect(),
+    };
+    Findings::place(&source, all)
 }
 
 #[test]

@@ -208,25 +208,6 @@ fn manifests_that_are_none() {
     desk.fails(NOT_LOOKED_AT, "much.dts:1", &["import", "xen", "much.dts"]);
 }
 
-/// A device whose node alone is larger than what is kept for a guest's tree.
-#[test]
-fn a_guest_tree_that_does_not_fit() {
-    let desk = Desk::new();
-    let boards = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/manifests/boards");
-    let source = boards.join("sharing.dts");
-    let node = format!("/ {{ timer@a002000 {{ note = \"{}\"; }}; }};", "x".repeat(65_536));
-    desk.write("large.dts", format!("/include/ \"{}\"\n{node}\n", source.display()));
-    let compiled = Command::new("dtc")
-        .args(["-q", "-I", "dts", "-O", "dtb", "-o", "large.dtb", "large.dts"])
-        .current_dir(desk.folder.path())
-        .status();
-    assert!(compiled.expect("dtc is installed").success());
-    let greedy = MANIFEST.replace("console =", "access = \"/timer@a002000\"; console =");
-    desk.write("greedy.dts", &greedy);
-    let (error, text) = desk.error(FINDINGS, &mut desk.tool(&["check", "greedy.dts", "--dtb", "large.dtb"]));
-    assert!(error.starts_with("error[BH0002]: ") && text.contains("--> greedy.dts:5:"), "{text}");
-}
-
 #[test]
 fn trees_that_are_none() {
     let desk = Desk::new();
