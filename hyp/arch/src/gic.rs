@@ -124,6 +124,9 @@ pub fn init_cpu(cpu: usize, maintenance: IntId) {
 
 /// The virtual CPU interface as at reset, enabled.
 pub fn reset_virtual_interface() {
+    // List registers are UNKNOWN at reset, and one that seems to have ended would ask for maintenance without end.
+    let mut machine = GicMachine::new(&[]);
+    (0..machine.list_registers()).for_each(|n| machine.write_list_register(n, None));
     match v2::interface() {
         Some(v2) => v2.reset_virtual_interface(),
         None => v3::reset_virtual_interface(),

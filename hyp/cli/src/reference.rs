@@ -77,7 +77,8 @@ pub fn subjects(rule: Rule) -> Vec<Subject> {
         | Rule::CpuOwned
         | Rule::CpuNotStartable
         | Rule::CpuWithoutPsci
-        | Rule::TooManyCpus => keys(&[Key::Cpus]),
+        | Rule::TooManyCpus
+        | Rule::GicOverGic => keys(&[Key::Cpus]),
         Rule::MemoryNotPairs
         | Rule::MemoryUnaligned
         | Rule::MemoryEmpty
@@ -112,8 +113,8 @@ pub fn subjects(rule: Rule) -> Vec<Subject> {
         | Rule::ElfNothing
         | Rule::ElfEntry
         | Rule::LinuxCompressed
-        | Rule::NotLinux
-        | Rule::KernelDoesNotFit => keys(&[Key::Kernel]),
+        | Rule::NotLinux => keys(&[Key::Kernel]),
+        Rule::KernelDoesNotFit => keys(&[Key::Kernel, Key::LoadAddress]),
         Rule::LoadAddressUnsuitable | Rule::LoadAddressUseless => keys(&[Key::LoadAddress]),
         Rule::EntryOutside | Rule::EntryUnaligned => keys(&[Key::Entry]),
         Rule::NoRoomForRamdisk => keys(&[Key::Ramdisk]),

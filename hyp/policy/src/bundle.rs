@@ -13,7 +13,7 @@ const FILE_SIZE: usize = 54;
 /// Where the size of the name, NUL included, stands in the header.
 const NAME_SIZE: usize = 94;
 /// Name of the entry that ends the archive.
-const TRAILER: &str = "TRAILER!!!";
+pub(crate) const TRAILER: &str = "TRAILER!!!";
 
 /// The bytes are no bundle.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

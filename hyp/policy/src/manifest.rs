@@ -7,10 +7,10 @@
 use alloc::vec::Vec;
 
 use crate::addr::{Ipa, Region};
-use crate::inventory;
 use crate::plan::{MAX_CPUS, MAX_VCPUS, MemoryWindow, PartitionPlan, Plan};
 use crate::platform::{self, EnableMethod, Gic, Platform};
 use crate::tree::{Node, Tree};
+use crate::{bundle, inventory};
 
 mod devices;
 mod draft;
@@ -34,7 +34,7 @@ pub const COMPATIBLE: &str = "bulkhead,manifest-v1";
 /// Name of the compiled manifest in the bundle.
 pub const BUNDLE_ENTRY: &str = "manifest.dtb";
 /// Names in the bundle that no payload can have.
-const RESERVED_NAMES: [&str; 2] = [BUNDLE_ENTRY, inventory::ENTRY];
+const RESERVED_NAMES: [&str; 3] = [BUNDLE_ENTRY, inventory::ENTRY, bundle::TRAILER];
 /// Space kept for a guest's device tree, in bytes.
 pub const DTB_SPACE: u64 = 64 << 10;
 
@@ -52,8 +52,11 @@ pub const MAX_NAME: usize = 31;
 pub const MAX_PAYLOAD_NAME: usize = 255;
 /// GICv2 has 8 CPU interfaces (IHI 0048, 1.1).
 pub const MAX_VCPUS_V2: usize = 8;
-/// The most stage-2 tables of all partitions together, 4 KiB each: more than half of the hypervisor's own memory.
-pub const MAX_TABLES: usize = 256;
+/// The most stage-2 tables of all partitions together, 4 KiB each, less [`TABLES_PER_CPU`] for each CPU that a partition has: of the
+/// hypervisor's 2 MiB what its image and all else leave.
+pub const MAX_TABLES: usize = 432;
+/// A CPU's stack takes as much as so many tables.
+pub const TABLES_PER_CPU: usize = 4;
 /// More findings than this are dropped.
 pub const MAX_FINDINGS: usize = 128;
 
@@ -97,11 +100,13 @@ pub fn check_with<'a>(
     let accesses = devices::check(&drafts, platform, board, &mut findings);
     check_consoles(manifest.root(), &drafts, &accesses, platform, &mut findings);
     let mut plan = Plan { partitions: Vec::with_capacity(drafts.len()) };
-    let mut tables = MAX_TABLES;
+    let cpus: usize = drafts.iter().map(|draft| draft.cpus.len()).sum();
+    let mut tables = MAX_TABLES.saturating_sub(cpus.saturating_mul(TABLES_PER_CPU));
     for (draft, access) in drafts.iter().zip(accesses) {
         check_addresses(draft, &access, platform, &mut findings);
         let Some(partition) = finish(draft, access, payload, is_damaged, &mut findings) else { continue };
-        let needed = partition.tables(platform);
+        // What they are allocated from has blocks of a power of two.
+        let needed = partition.tables(platform).next_power_of_two();
         if needed > tables {
             let values = [needed, tables].map(|tables| Value::Number(tables as u64));
             findings.push(Rule::TooManyTables, draft.at(Key::Memory), &values);
@@ -186,12 +191,15 @@ impl<'a> Findings<'a> {
     /// A finding with another party.
     #[inline(never)]
     fn push_with(&mut self, rule: Rule, at: At, other: At, values: &[Value<'a>]) {
+        if self.is_full() {
+            return;
+        }
         let other = (other != At::NOWHERE).then(|| other.resolve(self.manifest));
         let at = at.resolve(self.manifest);
         // What two parties share is found from either side.
         let is_mirror =
             |old: &Finding<'_>| old.rule == rule && old.other == Some(at) && other == Some(old.at);
-        if self.list.len() < MAX_FINDINGS && !self.list.iter().any(is_mirror) {
+        if !self.list.iter().any(is_mirror) {
             let mut kept = [Value::Number(0); 3];
             kept.iter_mut().zip(values).for_each(|(slot, value)| *slot = *value);
             self.list.push(Finding { rule, at, other, values: kept });
@@ -348,8 +356,10 @@ fn check_addresses<'a>(
     for (index, one) in all.iter().enumerate() {
         for other in all.iter().take(index).filter(|other| other.region.overlaps(one.region)) {
             let rule = match (one.kind, other.kind) {
-                // The board's own frames, or pages of one partition's devices, which it has alike.
-                (Kind::Gic, _) | (Kind::Console, Kind::Console | Kind::Memory) => continue,
+                // A guest's redistributors follow each other, which those of the board need not.
+                (Kind::Gic, _) => Rule::GicOverGic,
+                (Kind::Console, Kind::Console | Kind::Memory) => continue,
+                // Pages of one partition's devices, which it has alike.
                 (Kind::Device(part), Kind::Device(other)) if part == other => continue,
                 (Kind::Device(_), Kind::Gic) => Rule::DeviceOverGic,
                 (Kind::Device(_), _) => Rule::PartAndWhole,

@@ -150,18 +150,19 @@ fn draft<'a>(node: Node<'a>, platform: &Platform<'_>, findings: &mut Findings<'a
     if bootargs.is_some_and(|bootargs| bootargs.len() > MAX_BOOTARGS) {
         reader.push_number(Rule::BootargsTooLong, Key::Bootargs, MAX_BOOTARGS as u64);
     }
+    let unprotected = reader.names(Key::UnprotectedDma);
     Draft {
         node,
         os: os.unwrap_or(OsType::Bare),
         cpus: reader.numbers(Key::Cpus),
-        memory: memory(&mut reader),
+        memory: memory(&mut reader, !unprotected.is_empty()),
         kernel: payload_name(&mut reader, Key::Kernel),
         ramdisk: payload_name(&mut reader, Key::Ramdisk),
         bootargs,
         load_address: reader.address(Key::LoadAddress),
         entry: reader.address(Key::Entry),
         access: reader.names(Key::Access),
-        unprotected: reader.names(Key::UnprotectedDma),
+        unprotected,
         access_registers: reader.names(Key::AccessRegisters),
         gpio_pins: reader.numbers(Key::GpioPins),
         dma_channels: reader.numbers(Key::DmaChannels),
@@ -183,8 +184,10 @@ fn payload_name<'a>(reader: &mut Reader<'a, '_>, key: Key) -> Option<&'a str> {
     None
 }
 
+/// The ranges of memory. With `identity` each is found at the physical address that is the guest's: what a device without an SMMU
+/// calls an address is a physical one.
 #[inline(never)]
-fn memory(reader: &mut Reader<'_, '_>) -> Vec<Range> {
+fn memory(reader: &mut Reader<'_, '_>, identity: bool) -> Vec<Range> {
     let numbers = reader.addresses(Key::Memory).unwrap_or_default();
     let (pairs, rest) = numbers.as_chunks::<2>();
     let node = reader.node;
@@ -203,32 +206,34 @@ fn memory(reader: &mut Reader<'_, '_>) -> Vec<Range> {
     if pairs.len() > MAX_RANGES {
         reader.push_number(Rule::TooManyRanges, Key::Memory, MAX_RANGES as u64);
     }
-    // What a device without an SMMU calls an address is a physical one, so the guest's have to be the same.
-    let identity = reader.has(Key::UnprotectedDma);
     let mut ranges = Vec::new();
     for (index, &[start, size]) in pairs.iter().take(MAX_RANGES).enumerate() {
-        let at = At::entry(node, Key::Memory, index.saturating_mul(2));
+        let whole_pages = |number: u64| number & PAGE_SIZE.wrapping_sub(1) == 0;
+        // What is wrong is the size if it is not the start.
+        let at = |start_is_good: bool| {
+            At::entry(node, Key::Memory, index.saturating_mul(2).saturating_add(usize::from(start_is_good)))
+        };
         let (from, bytes) = (Value::Number(start), Value::Number(size));
-        if (start | size) & PAGE_SIZE.wrapping_sub(1) != 0 {
-            reader.findings.push(Rule::MemoryUnaligned, at, &[from, bytes]);
+        if !whole_pages(start | size) {
+            reader.findings.push(Rule::MemoryUnaligned, at(whole_pages(start)), &[from, bytes]);
         }
         let region = Region::new(Ipa::new(start), size).filter(|region| region.last().raw() >> IPA_BITS == 0);
         let pa = fixed.as_ref().and_then(|fixed| fixed.get(index).copied());
         if let Some(pa) = pa {
-            let at = At::entry(node, Key::PhysicalMemory, index);
-            if pa & PAGE_SIZE.wrapping_sub(1) != 0 {
-                reader.findings.push_number(Rule::PhysicalUnaligned, at, pa);
+            let place = At::entry(node, Key::PhysicalMemory, index);
+            if !whole_pages(pa) {
+                reader.findings.push_number(Rule::PhysicalUnaligned, place, pa);
             } else if identity && pa != start {
-                let memory = At::entry(node, Key::Memory, index.saturating_mul(2));
-                reader.findings.push_with(Rule::NotIdentity, at, memory, &[Value::Number(pa), from]);
+                reader.findings.push_with(Rule::NotIdentity, place, at(false), &[Value::Number(pa), from]);
             }
         }
         let pa = pa.or(identity.then_some(start));
         match region {
             Some(ipa) => ranges.push(Range { ipa, index, fixed: pa.is_some(), pa: pa.map(Pa::new) }),
-            None if size == 0 => reader.findings.push_number(Rule::MemoryEmpty, at, start),
+            None if size == 0 => reader.findings.push_number(Rule::MemoryEmpty, at(true), start),
             None => {
                 let bits = Value::Number(IPA_BITS.into());
+                let at = at(start >> IPA_BITS == 0);
                 reader.findings.push(Rule::MemoryBeyond, at, &[from, bytes, bits]);
             }
         }
@@ -261,7 +266,9 @@ fn console(reader: &mut Reader<'_, '_>, platform: &Platform<'_>) -> Option<Virtu
             }
             intid
         }
-        None => uart.and_then(|uart| uart.intid),
+        None => {
+            uart.and_then(|uart| uart.intid.filter(|intid| intid.raw() < platform.spis.saturating_add(32)))
+        }
     };
     for (key, is_known) in
         [(Key::ConsoleAddress, address.is_some()), (Key::ConsoleInterrupt, intid.is_some())]

@@ -172,7 +172,8 @@ fn place_kernel<'a>(
     for segment in &segments {
         let region = Region::new(segment.ipa, segment.memory_size);
         if !region.is_some_and(|region| draft.memory.iter().any(|range| range.ipa.encloses(region))) {
-            return refuse(Rule::KernelDoesNotFit, Key::Kernel, segment.memory_size, segment.ipa.raw());
+            let key = if load_address.is_some() { Key::LoadAddress } else { Key::Kernel };
+            return refuse(Rule::KernelDoesNotFit, key, segment.memory_size, segment.ipa.raw());
         }
     }
     let inside = |segment: &Segment<'_>| {

@@ -43,12 +43,16 @@ pub(super) fn units<'a>(
         let mut units = 0_u64;
         for (entry, &number) in numbers.iter().enumerate() {
             let bit = 1_u64.checked_shl(number).unwrap_or(0) & usable;
-            if bit == 0 {
-                let values =
-                    [Value::Text(device.unit), Value::Number(number.into()), Value::Text(node.path())];
-                findings.push(Rule::NoSuchUnit, draft.entry_of(key, entry), &values);
-            }
-            units |= bit;
+            let (rule, other) = match bit {
+                0 => (Rule::NoSuchUnit, At::NOWHERE),
+                bit if units & bit != 0 => (Rule::UnitOwned, draft.at(key)),
+                bit => {
+                    units |= bit;
+                    continue;
+                }
+            };
+            let values = [Value::Text(device.unit), Value::Number(number.into()), Value::Text(node.path())];
+            findings.push_with(rule, draft.entry_of(key, entry), other, &values);
         }
         wishes.push((node, Share::Units(device, units), draft.at(key)));
     }

@@ -99,6 +99,7 @@ pub(super) fn known_properties<'a>(node: Node<'a>, known: &[&str], findings: &mu
     for (position, property) in node.properties().enumerate() {
         let at = At { property: At::OTHERS.saturating_add(position as u16), ..At::node(node) };
         match known.iter().position(|&name| name == property.name) {
+            _ if findings.is_full() => break,
             None => findings.push_text(Rule::UnknownProperty, at, property.name),
             Some(index) => {
                 let bit = 1_u32.wrapping_shl(index as u32);

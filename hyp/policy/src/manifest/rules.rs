@@ -79,6 +79,7 @@ rules! {
     "0220" ConsoleOverGic "the emulated console at {0} overlaps the interrupt controller's {2} at {1}",
     "0221" DeviceOverGic "{2} has registers at {0}, where the guest has its interrupt controller, at {1}",
     "0222" TooManyTables "memory takes {0} stage-2 tables of 4 KiB, and {1} are left for it",
+    "0223" GicOverGic "the redistributors at {0} overlap the interrupt controller's {2} at {1}",
     "0301" PayloadMissing "{property} {0:q} is not in the bundle",
     "0302" PayloadEmpty "{property} {0:q} is empty",
     "0303" ImageBigEndian "kernel {0:q} is a big-endian Image",
