@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use bulkhead_policy::manifest::MAX_FINDINGS;
+
 use crate::diagnostic::{Diagnostic, Location, Severity};
 use crate::explain;
 use crate::source::{Files, Part, Source, Span};
@@ -57,7 +59,10 @@ impl Findings {
         // Of what is named alike, each finding is about the next one.
         let mut seen: HashMap<(String, String, Option<String>), usize> = HashMap::new();
         let mut list = source.warnings.clone();
-        for diagnostic in diagnostics {
+        for mut diagnostic in diagnostics {
+            if diagnostic.code == "BH0012" && diagnostic.at.property.as_deref() == Some("phandle") {
+                diagnostic.help = Some("take the reference to this node's label out".to_owned());
+            }
             let part = if OF_NAMES.contains(&diagnostic.code.as_str()) { Part::Name } else { Part::Value };
             let other = diagnostic.other.as_ref().map(|(other, _)| other);
             let twice = other.is_some_and(|other| same_name(other, &diagnostic.at));
@@ -96,15 +101,16 @@ impl Findings {
         (errors, self.list.len() - errors)
     }
 
-    /// `2 errors, 1 warning`; empty where nothing was found.
+    /// `2 errors, 1 warning`, and whether the check ended early; empty where nothing was found.
     #[must_use]
     pub fn summary(&self) -> String {
         let (errors, warnings) = self.counts();
+        let more = if errors >= MAX_FINDINGS { ", and perhaps more" } else { "" };
         let words = [(errors, "error"), (warnings, "warning")].into_iter().filter(|(count, _)| *count != 0);
         let words: Vec<_> = words
             .map(|(count, word)| format!("{count} {word}{}", if count == 1 { "" } else { "s" }))
             .collect();
-        words.join(", ")
+        words.join(", ") + more
     }
 }
 
@@ -126,3 +132,27 @@ impl fmt::Display for Findings {
 }
 
 impl std::error::Error for Findings {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_that_ended_early_says_so() {
+        let list = |count| {
+            let diagnostic = Diagnostic {
+                code: "BH0101".to_owned(),
+                severity: Severity::Error,
+                message: String::new(),
+                at: Location::node("/"),
+                other: None,
+                notes: Vec::new(),
+                help: None,
+            };
+            vec![Placed { diagnostic, span: None, other: None }; count]
+        };
+        let summary = |count| Findings::new(Files::default(), list(count)).summary();
+        assert_eq!(summary(2), "2 errors");
+        assert_eq!(summary(MAX_FINDINGS), format!("{MAX_FINDINGS} errors, and perhaps more"));
+    }
+}

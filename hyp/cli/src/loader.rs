@@ -12,6 +12,7 @@ use bulkhead_policy::tree::Tree;
 
 use crate::board::{Board, Occupied, Origin, QEMU};
 use crate::output::Output;
+use crate::say;
 use crate::system::{self, BUNDLE, IMAGE, Recipe, System};
 use crate::workspace::{Noise, Workspace};
 
@@ -46,7 +47,7 @@ pub fn build(workspace: &Workspace, recipe: &Recipe, folder: &Path, noise: Noise
     let hypervisor = system::build_hypervisor(workspace, noise)?;
     let parts = system::gather(workspace, recipe, noise)?;
     system::check_and_say(recipe, &parts, &hypervisor, noise)?;
-    let (board, name, claimed) = (&recipe.board, recipe.name(), hypervisor.sizes.claimed);
+    let (board, name, claimed) = (&recipe.board, say::visible(&recipe.name()), hypervisor.sizes.claimed);
     let mut others = vec![Output { executable: true, ..Output::new(folder.join(RUN), run(&name, board)?) }];
     if let Origin::Firmware { .. } = board.origin {
         others.push(Output::new(folder.join(TREE), board.tree()?));

@@ -3,8 +3,9 @@
 //! Each goes under a temporary name into the folder where it belongs and gets its own name when all of them are
 //! complete. What a full disk, a missing right or a Ctrl-C leaves is removed: no loader ever takes half an image.
 
+use std::error::Error;
 use std::fs::{self, File, Permissions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -105,7 +106,8 @@ fn write_and_rename(
         anyhow::ensure!(!postponed.is_pending(), "interrupted");
     }
     for (temporary, file) in whole {
-        temporary.persist(real(&file.path)).with_context(|| cannot(file))?;
+        let persisted = temporary.persist(real(&file.path)).map_err(|error| bare(error.error));
+        persisted.with_context(|| cannot(file))?;
     }
     Ok(())
 }
@@ -129,14 +131,27 @@ fn write_aside(file: &Output, medium: Medium, made: &mut Vec<PathBuf>) -> Result
     };
     make_folder(folder, made)?;
     let mode = if file.executable { 0o777 } else { 0o666 };
-    let mut temporary =
-        Builder::new().prefix(".bulkhead-").permissions(Permissions::from_mode(mode)).tempfile_in(folder)?;
+    let mut builder = Builder::new();
+    let builder = builder.prefix(".bulkhead-").permissions(Permissions::from_mode(mode));
+    let mut temporary = builder.tempfile_in(folder).map_err(bare)?;
     // Its own methods name the temporary file, which nobody asked for.
     temporary.as_file_mut().write_all(&file.bytes)?;
     if medium == Medium::Removable {
         temporary.as_file().sync_all()?;
     }
     Ok(temporary)
+}
+
+/// What the system says, without the name of a temporary file.
+fn bare(error: io::Error) -> io::Error {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
+    while let Some(one) = cause {
+        if let Some(code) = one.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return io::Error::from_raw_os_error(code);
+        }
+        cause = one.source();
+    }
+    io::Error::from(error.kind())
 }
 
 /// Where a link leads: the file is replaced and not the link.
@@ -199,6 +214,14 @@ mod tests {
         write_atomically(&link, b"new").expect("written");
         assert_eq!(fs::read(&file).expect("there"), b"new");
         assert!(link.is_symlink());
+    }
+
+    #[test]
+    fn errors_name_the_file_that_was_asked_for() {
+        // No file can be made there, whoever asks.
+        let error = write_atomically(Path::new("/proc/x"), b"").expect_err("no place");
+        assert!(format!("{error:#}").starts_with("cannot write /proc/x: "), "{error:#}");
+        assert!(!format!("{error:#}").contains(".bulkhead"), "{error:#}");
     }
 
     #[test]

@@ -119,6 +119,7 @@ fn examine(
 ) -> Result<(Report, Vec<GuestTree>)> {
     let parts = system::gather(workspace, recipe, Noise::Shown)?;
     let name = name.file_name().unwrap_or(name.as_os_str()).to_string_lossy();
+    let name = say::visible(&name);
     system::checked(recipe, &parts, hypervisor, |checked| Ok((Report::new(checked, &name), trees(checked)?)))
 }
 

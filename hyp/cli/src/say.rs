@@ -10,19 +10,31 @@ const STEP: Style = AnsiColor::Green.on_default().bold();
 const NOTE: Style = AnsiColor::Cyan.on_default().bold();
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 
+/// A text as it can be shown: names of files may hold what moves a terminal's cursor, or begins a line of a script.
+#[must_use]
+pub fn visible(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// As [`visible`], of what has several lines.
+fn lines(what: impl std::fmt::Display) -> String {
+    let text = what.to_string();
+    text.split('\n').map(visible).collect::<Vec<_>>().join("\n")
+}
+
 /// Says what is being done now: a verb and its object.
 pub fn step(verb: &str, what: impl std::fmt::Display) {
-    eprintln!("{STEP}{verb:>12}{STEP:#} {what}");
+    eprintln!("{STEP}{verb:>12}{STEP:#} {}", lines(what));
 }
 
 /// Says something worth knowing.
 pub fn note(what: impl std::fmt::Display) {
-    eprintln!("{NOTE}{:>12}{NOTE:#} {what}", "note");
+    eprintln!("{NOTE}{:>12}{NOTE:#} {}", "note", lines(what));
 }
 
 /// Says what went wrong.
 pub fn error(what: impl std::fmt::Display) {
-    eprintln!("{ERROR}error{ERROR:#}: {what}");
+    eprintln!("{ERROR}error{ERROR:#}: {}", lines(what));
 }
 
 /// Prints what was asked for on standard output. Whoever closes it, as `head` does, has read enough.
@@ -53,4 +65,15 @@ pub fn expect_closed_outputs() {
         // What a shell says of a program that SIGPIPE ended.
         std::process::exit(128 + signal_hook::consts::SIGPIPE);
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_neither_move_the_cursor_nor_begin_a_line() {
+        assert_eq!(visible("a\u{1b}[2J\nreboot\tü"), "a\u{fffd}[2J\u{fffd}reboot\u{fffd}ü");
+        assert_eq!(lines("a\nb\u{7}\n"), "a\nb\u{fffd}\n");
+    }
 }

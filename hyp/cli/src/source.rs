@@ -3,12 +3,15 @@
 //! Nothing here reads device trees by itself. cpp expands what is written for cpp, as the Linux kernel's build does, and
 //! dtc compiles and says where what came from. What cannot be compiled is found here, as [`SYNTAX`].
 
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use regex::Regex;
 
 use crate::diagnostic::{Diagnostic, Location, Severity};
@@ -16,10 +19,12 @@ use crate::findings::{Findings, Placed};
 use crate::input;
 
 mod files;
+mod includes;
 mod spans;
 mod tokens;
 
 pub use files::{File, Files, Position, Span};
+use includes::Includes;
 pub use spans::Part;
 use spans::Spans;
 
@@ -50,7 +55,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Reads and compiles `path`; returns the blob, too. A compiled tree is taken as it is: nothing is known then of where it came from.
+    /// Reads and compiles `path`; returns the blob, too. A compiled tree is taken as it is: of its source nothing is known but its name.
     /// `change` makes another text of what is in the file; places remain those of the file.
     ///
     /// # Errors
@@ -59,7 +64,9 @@ impl Source {
     pub fn read(path: &Path, change: &dyn Fn(String) -> Result<String>) -> Result<(Vec<u8>, Self)> {
         let bytes = input::bytes(path)?;
         if bytes.starts_with(&MAGIC) {
-            return Ok((bytes, Self::default()));
+            let mut this = Self::default();
+            this.files.add(path, b"");
+            return Ok((bytes, this));
         }
         Compilation::new(path, &bytes)?.run(&bytes, change)
     }
@@ -68,6 +75,13 @@ impl Source {
     #[must_use]
     pub fn find(&self, at: &Location, nth: usize, part: Part) -> Option<Span> {
         self.spans.find(&self.files, at, nth, part)
+    }
+
+    /// Values of partitions' properties that are written in another form than the property has, though the bytes may pass for one:
+    /// a compiled tree no longer tells `"0 1"` or `/bits/ 64 <2>` from cells.
+    #[must_use]
+    pub fn other_forms(&self) -> Vec<Diagnostic> {
+        self.spans.other_forms()
     }
 }
 
@@ -80,6 +94,8 @@ struct Compilation {
     path: PathBuf,
     files: Files,
     placed: Vec<Placed>,
+    /// An include that leads back to its own file.
+    circle: Option<Span>,
 }
 
 impl Compilation {
@@ -94,6 +110,7 @@ impl Compilation {
             path: path.to_owned(),
             files,
             placed: Vec::new(),
+            circle: None,
         })
     }
 
@@ -102,6 +119,15 @@ impl Compilation {
             Ok(text) => change(text.to_owned())?.into_bytes(),
             Err(_) => bytes.to_owned(),
         };
+        let includes = Includes::read(&mut self.files, &self.folder);
+        self.circle = includes.circle;
+        for (span, message) in includes.no_files {
+            self.add(Severity::Error, &message, Some(span));
+            self.help("name a file");
+        }
+        if !self.placed.is_empty() {
+            return Err(Findings::new(self.files, self.placed).into());
+        }
         // Both compilers learn the name of what follows from this line.
         let mut text = format!("#line 1 \"{}\"\n", self.name).into_bytes();
         text.extend(changed);
@@ -116,6 +142,7 @@ impl Compilation {
         let blob = blob?;
         let annotated = annotated.map_err(|_| anyhow::anyhow!("dtc cannot be run twice"))??;
         self.read_messages(&blob.stderr);
+        self.drop_echoes();
         if !blob.status.success() && self.placed.iter().all(|placed| !placed.is_error()) {
             let message = format!("dtc ended with {}", blob.status);
             self.add(Severity::Error, &message, None);
@@ -123,6 +150,7 @@ impl Compilation {
         if self.placed.iter().any(Placed::is_error) {
             return Err(Findings::new(self.files, self.placed).into());
         }
+        self.warn_of_ignored();
         let text = String::from_utf8_lossy(&annotated.stdout).into_owned();
         let spans = Spans::read(&text, |name| self.load(name));
         Ok((blob.stdout, Source { files: self.files, spans, warnings: self.placed }))
@@ -175,9 +203,55 @@ impl Compilation {
                     let span = |file| place.span(&self.files, file).unwrap_or(Span { file, range: 0..0 });
                     file.map(span).map(|span| self.narrowed(span, message.text))
                 }
+                None if message.text.contains("nested") => self.circle.clone(),
                 None => self.quoted(message.text),
             };
             self.add(message.severity, message.text, span);
+        }
+    }
+
+    /// Drops what dtc says once more of a fault that it has named: where it stopped, or that it stopped.
+    fn drop_echoes(&mut self) {
+        let is_echo = |placed: &Placed| {
+            ["Syntax error parsing input tree", "syntax error"].contains(&placed.diagnostic.message.as_str())
+        };
+        let named: Vec<_> =
+            self.placed.iter().filter(|placed| placed.is_error() && !is_echo(placed)).cloned().collect();
+        self.placed.retain(|placed| {
+            let echoes = match placed.diagnostic.message.as_str() {
+                "syntax error" => named.iter().any(|named| named.span == placed.span),
+                _ => is_echo(placed) && !named.is_empty(),
+            };
+            !echoes
+        });
+    }
+
+    /// Warns of directives that dtc takes and a manifest has no use for.
+    fn warn_of_ignored(&mut self) {
+        let ignored = [
+            (
+                "/memreserve/",
+                "take it out: what a partition gets is its `memory`, and nothing else is given away",
+            ),
+            ("/plugin/", "take it out: a manifest is no overlay"),
+        ];
+        for (directive, help) in ignored {
+            let found = self.files.iter().enumerate().find_map(|(file, found)| {
+                let mut tokens = tokens::tokens(&found.text, 0);
+                let range = tokens.find(|token| found.text[token.range.clone()] == *directive)?.range;
+                Some(Span { file, range })
+            });
+            if let Some(span) = found {
+                self.add(Severity::Warning, &format!("{directive} has no effect in a manifest"), Some(span));
+                self.help(help);
+            }
+        }
+    }
+
+    /// The mend of what was added last.
+    fn help(&mut self, help: &str) {
+        if let Some(added) = self.placed.last_mut() {
+            added.diagnostic.help = Some(help.to_owned());
         }
     }
 
@@ -310,18 +384,45 @@ impl<'a> Message<'a> {
     }
 }
 
+/// Longer than a compiler takes on any host. Only one that waits for what never comes takes longer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Runs a command with this input.
 fn pipe(command: &mut Command, input: &[u8]) -> Result<Output> {
+    pipe_within(PATIENCE, command, input)
+}
+
+/// As [`pipe`], but ends the command if it takes longer.
+fn pipe_within(patience: Duration, command: &mut Command, input: &[u8]) -> Result<Output> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let stdin = child.stdin.take().context("it has no standard input")?;
-    std::thread::scope(|scope| {
-        // One that ends early takes no more input; its messages say why.
-        scope.spawn(move || {
-            let mut stdin = stdin;
-            stdin.write_all(input)
-        });
-        child.wait_with_output().context("it does not end")
-    })
+    let mut stdin = child.stdin.take().context("it has no standard input")?;
+    let input = input.to_owned();
+    // One that ends early takes no more input; its messages say why.
+    thread::spawn(move || stdin.write_all(&input));
+    let stdout = read_aside(child.stdout.take().context("it has no standard output")?);
+    let stderr = read_aside(child.stderr.take().context("it has no standard error")?);
+    let deadline = Instant::now() + patience;
+    let rest = |from: &Receiver<_>| from.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+    match (rest(&stdout), rest(&stderr)) {
+        (Ok(stdout), Ok(stderr)) => Ok(Output { status: child.wait()?, stdout: stdout?, stderr: stderr? }),
+        _ => {
+            child.kill()?;
+            child.wait()?;
+            bail!("it did not end within {} s; it may wait for what the source includes", patience.as_secs())
+        }
+    }
+}
+
+/// All that can be read; what a command started may keep its outputs open when it has ended.
+fn read_aside(mut from: impl Read + Send + 'static) -> Receiver<io::Result<Vec<u8>>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = from.read_to_end(&mut bytes).map(|_| bytes);
+        // Whoever waited for it may have gone.
+        let _ = sender.send(read);
+    });
+    receiver
 }
 
 /// Compiles the source of a device tree, to be found in `folder`; returns the blob, if it compiles, and dtc's messages.

@@ -13,7 +13,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead_boards::BOARDS;
-use bulkhead_policy::manifest;
+use bulkhead_policy::manifest::{self, Finding, Rule, Value};
 use bulkhead_policy::plan::{PartitionPlan, Plan};
 use bulkhead_policy::platform::{BUNDLE as THE_BUNDLE, HYPERVISOR as THE_HYPERVISOR, Platform, Reservation};
 use bulkhead_policy::tree::Tree;
@@ -28,7 +28,7 @@ use crate::input;
 use crate::linux::{self, LinuxParts};
 use crate::output::{self, Medium, Output};
 use crate::render;
-use crate::report::trees;
+use crate::report::{Bytes, trees};
 use crate::rules;
 use crate::say;
 use crate::source::Source;
@@ -91,6 +91,8 @@ pub struct Parts {
     tree: Vec<u8>,
     source: Source,
     files: BTreeMap<String, Payload>,
+    /// Of files that are there and cannot be taken, why not.
+    unusable: BTreeMap<String, String>,
     /// Where the files were looked for.
     folders: Vec<PathBuf>,
     /// Payloads that the tool makes itself.
@@ -166,13 +168,19 @@ pub fn build_hypervisor(workspace: &Workspace, noise: Noise) -> Result<Hyperviso
 pub fn gather(workspace: &Workspace, recipe: &Recipe, noise: Noise) -> Result<Parts> {
     let (tree, source) = compile(recipe)?;
     let pantry = Pantry { workspace, recipe, noise, linux: OnceCell::new() };
-    let mut files = BTreeMap::new();
+    let (mut files, mut unusable) = (BTreeMap::new(), BTreeMap::new());
     for name in payload_names(&tree) {
-        if let Some(content) = pantry.find(&name)? {
-            files.insert(name, content);
+        match pantry.beside(&name).map(|path| input::payload(&path)) {
+            Some(Ok(bytes)) => drop(files.insert(name, Payload::new(bytes))),
+            Some(Err(why)) => drop(unusable.insert(name, format!("{why:#}"))),
+            None => {
+                if let Some(content) = pantry.make(&name)? {
+                    files.insert(name, content);
+                }
+            }
         }
     }
-    Ok(Parts { tree, source, files, folders: recipe.folders(), made: pantry.made() })
+    Ok(Parts { tree, source, files, unusable, folders: recipe.folders(), made: pantry.made() })
 }
 
 /// A checked manifest and the machine that it was checked against.
@@ -246,18 +254,26 @@ pub fn checked_where<T>(
         Reservation { region: occupied.tree, holder: THE_TREE },
     ]);
     let payload = |name: &str| parts.files.get(name).map(|payload| &*payload.bytes);
+    let other_forms = parts.source.other_forms();
     match manifest::check(&tree, &mut platform, &board, &payload) {
         Ok(plan) => {
             let too_large = too_large_trees(&plan, &platform, &board);
             if !too_large.is_empty() {
                 return Err(Findings::place(&parts.source, too_large).into());
             }
+            if !other_forms.is_empty() {
+                return Err(Findings::place(&parts.source, other_forms).into());
+            }
             let found = warnings::warnings(&tree, &board, &platform, &plan);
             let warnings = &Findings::place(&parts.source, found);
             with(Checked { plan: &plan, platform: &platform, board: &board, warnings })
         }
         Err(findings) => {
-            let found = findings.iter().map(|finding| rules::diagnostic(finding, parts, &board)).collect();
+            let mut found: Vec<_> = findings.iter().map(|finding| parts.explained(finding, &board)).collect();
+            // What follows from the wrong form would only puzzle.
+            let place = |found: &Diagnostic| (found.at.path.clone(), found.at.property.clone());
+            found.retain(|found| !other_forms.iter().any(|other| place(other) == place(found)));
+            found.extend(other_forms);
             Err(Findings::place(&parts.source, found).into())
         }
     }
@@ -355,6 +371,17 @@ impl Parts {
         files.chain(self.made.iter().cloned()).collect()
     }
 
+    /// A finding of the policy's as the tool shows it; of a file that is there but cannot be taken, why.
+    fn explained(&self, finding: &Finding<'_>, board: &Tree<'_>) -> Diagnostic {
+        let found = rules::diagnostic(finding, self, board);
+        let name = match finding.values[0] {
+            Value::Text(name) if finding.rule == Rule::PayloadMissing => name,
+            _ => return found,
+        };
+        let Some(why) = self.unusable.get(name) else { return found };
+        Diagnostic { message: why.clone(), notes: Vec::new(), help: Some("name a file".to_owned()), ..found }
+    }
+
     /// The bundle of them.
     pub(crate) fn bundle(&self) -> Result<Vec<u8>> {
         bundle::build(&self.tree, &self.files)
@@ -408,16 +435,16 @@ struct Pantry<'a> {
 }
 
 impl Pantry<'_> {
-    /// The content of a payload; `None` where there is none of this name.
-    fn find(&self, name: &str) -> Result<Option<Payload>> {
-        if name.is_empty() {
-            return Ok(None);
-        }
+    /// Where the user has something of this name.
+    fn beside(&self, name: &str) -> Option<PathBuf> {
         let mut places = self.recipe.folders().into_iter().map(|folder| folder.join(name));
-        if let Some(path) = places.find(|path| path.is_symlink() || path.exists()) {
-            return Ok(Some(Payload::new(input::payload(&path)?)));
-        }
+        places.find(|path| !name.is_empty() && (path.is_symlink() || path.exists()))
+    }
+
+    /// The content of a payload that the tool makes itself; `None` where there is none of this name.
+    fn make(&self, name: &str) -> Result<Option<Payload>> {
         match name {
+            "" => Ok(None),
             KERNEL => Ok(Some(Payload::new(read_file(&self.linux()?.kernel)?))),
             INITRAMFS => {
                 let linux = self.linux()?;
@@ -487,11 +514,11 @@ pub fn describe(plan: &Plan<'_>) -> String {
         let memory: u64 = partition.memory.iter().map(|window| window.size).sum();
         let _ = writeln!(
             text,
-            "{:>12} {}: cpus {}, {} MiB at {}",
+            "{:>12} {}: cpus {}, {} at {}",
             "",
             partition.name,
             cpus.join(" "),
-            memory >> 20,
+            Bytes(memory),
             partition.memory.iter().map(|window| window.pa.to_string()).collect::<Vec<_>>().join(", ")
         );
     }

@@ -199,8 +199,17 @@ fn manifests_that_are_none() {
     desk.write("syntax.dts", "/dts-v1/; / { compatible = ; };");
     desk.finds("BH0001", "empty.dts:1:1", "empty.dts");
     desk.finds("BH0001", "binary.dts:1:1", "binary.dts");
-    desk.finds("BH0001", "itself.dts:1:1", "itself.dts");
+    desk.finds("BH0001", "itself.dts:1:11", "itself.dts");
     desk.finds("BH0001", "syntax.dts:1:28", "syntax.dts");
+    // A compiled one has no lines, but a name.
+    desk.write("wrong.dts", MANIFEST.replace("<0>", "<99>"));
+    let mut dtc = Command::new("dtc");
+    dtc.args(["-O", "dtb", "-o"]).args([desk.path("wrong.dtb"), desk.path("wrong.dts")]);
+    assert!(dtc.status().expect("dtc").success());
+    desk.finds("BH0101", "wrong.dtb", "wrong.dtb");
+    // What the compiled form no longer tells.
+    desk.write("long.dts", MANIFEST.replace("<0>", "/bits/ 16 <0 1>"));
+    desk.finds("BH0020", "long.dts:7:20", "long.dts");
     // More than a pipe holds, behind a mistake after which dtc reads no further.
     let much = "x { y = <1>; };\n".repeat(50_000);
     desk.write("much.dts", format!("/dts-v1/; / {{ compatible = ; }};\n{much}"));
@@ -276,7 +285,10 @@ fn reports_that_cannot_be_made() {
 #[test]
 fn payloads_that_are_none() {
     let desk = Desk::new();
-    let fails = |said: &str| desk.fails(NOT_LOOKED_AT, said, &["check", "good.dts"]);
+    let fails = |said: &str| {
+        desk.fails(FINDINGS, said, &["check", "good.dts"]);
+        desk.finds("BH0301", "good.dts:9:22", "good.dts");
+    };
     let replace = |make: &dyn Fn(&Path)| {
         let path = desk.path("guest.raw");
         let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));

@@ -52,7 +52,7 @@ impl<'a> Where<'a> {
     fn new(at: &'a Location, span: Option<&Span>, files: &Files) -> Self {
         let positions = span.map(|span| files.positions(span));
         Self {
-            file: span.map(|span| files.get(span.file).path.display().to_string()),
+            file: files.of(span).map(|file| file.path.display().to_string()),
             line: positions.map(|(start, _)| start.line),
             column: positions.map(|(start, _)| start.column),
             end_line: positions.map(|(_, end)| end.line),

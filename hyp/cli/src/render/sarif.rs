@@ -18,9 +18,10 @@ pub fn render(findings: &Findings) -> Value {
     let rules: Vec<_> = explain::pages().iter().map(rule).collect();
     let results: Vec<_> = findings.iter().map(|placed| result(placed, findings.files())).collect();
     let artifacts: BTreeSet<_> =
-        findings.iter().filter_map(|placed| Some(placed.span.as_ref()?.file)).collect();
+        findings.iter().map(|placed| placed.span.as_ref().map_or(0, |span| span.file)).collect();
     let artifacts: Vec<_> = artifacts
         .into_iter()
+        .filter(|&file| file < findings.files().iter().count())
         .map(|file| json!({ "location": { "uri": uri(findings.files(), file) } }))
         .collect();
     json!({
@@ -87,6 +88,9 @@ fn location(at: &Location, span: Option<&Span>, files: &Files) -> Value {
         let artifact = json!({ "uri": uri(files, span.file) });
         location
             .insert("physicalLocation".to_owned(), json!({ "artifactLocation": artifact, "region": region }));
+    } else if files.of(None).is_some() {
+        let artifact = json!({ "artifactLocation": { "uri": uri(files, 0) } });
+        location.insert("physicalLocation".to_owned(), artifact);
     }
     if !at.path.is_empty() {
         let name = json!([{ "fullyQualifiedName": at.to_string() }]);

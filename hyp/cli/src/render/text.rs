@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 use crate::diagnostic::{Location, Severity};
 use crate::findings::{Findings, Placed};
-use crate::source::Files;
+use crate::say;
+use crate::source::{File, Files};
 
 /// All findings and the line that counts them, with escape sequences for colours.
 pub fn render(findings: &Findings) -> String {
@@ -42,8 +43,11 @@ fn one(placed: &Placed, files: &Files) -> String {
     }
     for ((_, index), annotations) in snippets {
         let file = files.get(index);
-        let path = file.path.display().to_string();
+        let path = name(file);
         group = group.element(Snippet::source(&file.text).path(path).annotations(annotations));
+    }
+    if let (None, Some(file)) = (&placed.span, files.of(None)) {
+        group = group.element(Origin::path(name(file)));
     }
     if placed.span.is_none() && !found.at.path.is_empty() {
         group = group.element(Level::NOTE.message(format!("at {}", found.at)));
@@ -60,6 +64,11 @@ fn one(placed: &Placed, files: &Files) -> String {
         group = group.element(Level::HELP.message(help));
     }
     Renderer::styled().render(&[group])
+}
+
+/// A file's name, with nothing in it that moves a terminal's cursor.
+fn name(file: &File) -> String {
+    say::visible(&file.path.display().to_string())
 }
 
 /// What to write under the place of a finding: whose it is. A compiler knows no nodes.

@@ -148,6 +148,11 @@ fn facts(report: &Report) -> Facts {
     for resource in report.resources.iter().filter(|resource| resource.kind == ResourceKind::Ram) {
         add(None, RESOURCES, resource.name.clone(), Bytes(resource.size.unwrap_or(0)).to_string());
     }
+    // What nobody has tells machines apart, too.
+    for resource in report.resources.iter().filter(|resource| resource.kind == ResourceKind::Device) {
+        let size = Bytes(resource.size.unwrap_or(0)).to_string();
+        add(None, RESOURCES, format!("has {}", resource.name), size);
+    }
     for span in &report.machine {
         if span.ram && matches!(span.holder, Holder::Hypervisor | Holder::Firmware) {
             add(Some(&span.holder), ADDRESSES, span.name.clone(), range(span.pa, span.size));

@@ -6,7 +6,7 @@ use bulkhead_board::devices::Class;
 use bulkhead_policy::addr::{Ipa, PAGE_SIZE, Pa, Region};
 use bulkhead_policy::irq::IntId;
 use bulkhead_policy::plan::{DevicePart, DeviceWindow, OsType, PartitionPlan};
-use bulkhead_policy::tree::{GicInterrupt, Node};
+use bulkhead_policy::tree::{GicInterrupt, Node, Property};
 
 use super::model::*;
 use super::risks::risks;
@@ -312,19 +312,43 @@ impl Resource {
 fn lines<'c>(checked: Checked<'c>) -> BTreeMap<IntId, Vec<&'c str>> {
     let mut lines: BTreeMap<IntId, Vec<&str>> = BTreeMap::new();
     for node in devices(checked) {
-        for (controller, specifier) in node.interrupts().flatten() {
-            if controller.path() == checked.platform.gic_path
-                && let Some(GicInterrupt::Spi(number, _)) = specifier.gic()
-                && let Some(intid) = IntId::spi(number)
-            {
-                let devices = lines.entry(intid).or_default();
-                if !devices.contains(&node.path()) {
-                    devices.push(node.path());
+        let own =
+            node.interrupts().flatten().filter_map(|(controller, specifier)| match specifier.gic()? {
+                GicInterrupt::Spi(number, _) if controller.path() == checked.platform.gic_path => {
+                    Some(number)
                 }
+                _ => None,
+            });
+        for intid in own.chain(mapped(node, checked)).filter_map(IntId::spi) {
+            let devices = lines.entry(intid).or_default();
+            if !devices.contains(&node.path()) {
+                devices.push(node.path());
             }
         }
     }
     lines
+}
+
+/// The SPIs that the `interrupt-map` of a bus leads to (Devicetree Specification 0.4, 2.4.3). Ends at an entry that is cut off.
+fn mapped(bus: Node<'_>, checked: Checked<'_>) -> Vec<u32> {
+    let number = |node: Node<'_>, name| node.property(name).and_then(Property::u32).unwrap_or(0) as usize;
+    let map: Vec<_> = bus.property("interrupt-map").and_then(Property::u32s).into_iter().flatten().collect();
+    let child = (bus.cells().0 as usize).saturating_add(number(bus, "#interrupt-cells"));
+    let mut spis = Vec::new();
+    let mut rest = &map[..];
+    while let Some((&phandle, behind)) = rest.get(child..).and_then(<[u32]>::split_first)
+        && let Some(parent) = checked.board.by_phandle(phandle)
+        && let Some(behind) = behind.get(number(parent, "#address-cells")..)
+        && let Some((specifier, behind)) = behind.split_at_checked(number(parent, "#interrupt-cells"))
+    {
+        if parent.path() == checked.platform.gic_path
+            && let &[0, number, _] = specifier
+        {
+            spis.push(number);
+        }
+        rest = behind;
+    }
+    spis
 }
 
 fn interrupts(checked: Checked<'_>) -> Vec<Resource> {

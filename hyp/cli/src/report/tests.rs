@@ -469,6 +469,23 @@ fn a_difference_is_what_differs() {
 }
 
 #[test]
+fn another_machine_is_another() {
+    let source = manifest_of(&bare("a", 0, "memory = /bits/ 64 <0x40000000 0x200000>;"));
+    let (old, new) = (report(VIRT, &source), report(VIRT_V2, &source));
+    let text = Diff::new(&old, &new).to_string();
+    assert!(text.contains("\nmachine\n") && text.contains("has /intc@8000000"), "{text}");
+}
+
+#[test]
+fn interrupts_of_a_bus_are_listed() {
+    let report = report(VIRT, &manifest_of(&bare("a", 0, "memory = /bits/ 64 <0x40000000 0x200000>;")));
+    let of_bus =
+        report.resources.iter().filter(|row| row.raised_by.iter().any(|path| path.starts_with("/pcie@")));
+    let names: Vec<_> = of_bus.map(|row| row.name.as_str()).collect();
+    assert_eq!(names, ["SPI 3", "SPI 4", "SPI 5", "SPI 6"]);
+}
+
+#[test]
 fn trees_are_source() {
     with_checked(RPI4_8G, &fixture("valid-dma.dts"), |checked| {
         let trees = trees(checked).expect("trees");

@@ -1,8 +1,9 @@
 //! The files of a manifest's source, and places in them.
 
-use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+use crate::input;
 
 /// One file.
 #[derive(Clone, Debug)]
@@ -49,7 +50,8 @@ impl Files {
         if let Some(index) = self.0.iter().position(|file| file.path == path) {
             return Some(index);
         }
-        let bytes = fs::read(path).ok()?;
+        // A pipe would never end.
+        let bytes = path.is_file().then(|| input::bytes(path).ok()).flatten()?;
         Some(self.add(path, &bytes))
     }
 
@@ -68,6 +70,12 @@ impl Files {
     #[must_use]
     pub fn get(&self, index: usize) -> &File {
         &self.0[index]
+    }
+
+    /// The file of a place; of one that is not known, the manifest.
+    #[must_use]
+    pub fn of(&self, span: Option<&Span>) -> Option<&File> {
+        self.0.get(span.map_or(0, |span| span.file))
     }
 
     /// All of them.

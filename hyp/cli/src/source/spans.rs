@@ -8,11 +8,12 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::LazyLock;
 
+use bulkhead_policy::manifest::{Form, Key, Rule};
 use regex::Regex;
 
 use super::files::{Files, Span};
 use super::tokens::{Kind, Token, entries, tokens};
-use crate::diagnostic::Location;
+use crate::diagnostic::{Diagnostic, Location, Severity};
 
 /// `file:line:column-line:column` in a comment of dtc's.
 static MARK: LazyLock<Regex> = LazyLock::new(|| {
@@ -34,6 +35,52 @@ struct PropertyAt {
     mark: Option<Mark>,
     /// Strings and numbers of its value, macros expanded.
     entries: usize,
+    written: Written,
+}
+
+/// How dtc shows that a value was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Written {
+    /// With strings.
+    quoted: bool,
+    /// With numbers between `<` and `>`.
+    cells: bool,
+    /// Their size, where it is not the usual one.
+    bits: Option<u32>,
+}
+
+impl Written {
+    fn new(value: &str, tokens: &[Token]) -> Self {
+        let word = |token: &Token| value.get(token.range.clone()).unwrap_or_default();
+        let bits = tokens.windows(2).find(|pair| word(&pair[0]) == "/bits/");
+        Self {
+            quoted: tokens.iter().any(|token| token.kind == Kind::Quoted),
+            cells: tokens.iter().any(|token| token.kind == Kind::Mark(b'<')),
+            bits: bits.and_then(|pair| word(&pair[1]).parse().ok()),
+        }
+    }
+
+    /// What the property has, how this is written instead, and the mend.
+    fn other_than(self, form: Form) -> Option<(&'static str, String, &'static str)> {
+        let bits = self.bits.unwrap_or(32);
+        let text = || "text".to_owned();
+        let sized = || format!("numbers of {bits} bits");
+        match form {
+            Form::Number | Form::Numbers => {
+                let wants = "numbers of 32 bits";
+                let quoted = self.quoted.then(|| (wants, text(), "write <0 1> instead of \"0 1\""));
+                quoted.or_else(|| (bits != 32).then(|| (wants, sized(), "take /bits/ out: write <0 1>")))
+            }
+            Form::Address | Form::Addresses => {
+                let wants = "numbers of 64 bits";
+                let written = if self.quoted { Some(text()) } else { (bits < 32).then(sized) };
+                written.map(|written| (wants, written, "write /bits/ 64 <...>"))
+            }
+            Form::String | Form::Names => {
+                self.cells.then(|| ("text", sized(), "write text between quotation marks"))
+            }
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -87,8 +134,13 @@ impl Spans {
             {
                 let text = text.trim_end_matches(';');
                 let (name, value) = text.split_once(" = ").unwrap_or((text, ""));
-                let entries = entries(value, &tokens(value, 0).collect::<Vec<_>>()).len();
-                node.properties.push(PropertyAt { name: name.to_owned(), mark: mark(), entries });
+                let tokens: Vec<_> = tokens(value, 0).collect();
+                node.properties.push(PropertyAt {
+                    name: name.to_owned(),
+                    mark: mark(),
+                    entries: entries(value, &tokens).len(),
+                    written: Written::new(value, &tokens),
+                });
             }
         }
         this
@@ -103,7 +155,11 @@ impl Spans {
             let found: Vec<_> =
                 nodes.flat_map(|node| &node.properties).filter(|property| property.name == *name).collect();
             if let Some(property) = found.get(nth).or(found.last()) {
-                return property.find(files, at.entry, part);
+                // What dtc adds itself, as a phandle, was written nowhere.
+                let span = property.find(files, at.entry, part);
+                if span.is_some() {
+                    return span;
+                }
             }
         }
         let mut path = at.path.as_str();
@@ -119,6 +175,35 @@ impl Spans {
             };
         }
     }
+
+    /// See [`super::Source::other_forms`].
+    pub fn other_forms(&self) -> Vec<Diagnostic> {
+        let is_partition =
+            |path: &str| path.strip_prefix("/partitions/").is_some_and(|name| !name.contains('/'));
+        let mut found = Vec::new();
+        for (path, nodes) in self.nodes.iter().filter(|(path, _)| is_partition(path)) {
+            for property in nodes.iter().flat_map(|node| &node.properties) {
+                let Some(key) = key(&property.name) else { continue };
+                let Some((wants, written, help)) = property.written.other_than(key.form()) else { continue };
+                found.push(Diagnostic {
+                    code: format!("BH{}", Rule::WrongForm.code()),
+                    severity: Severity::Error,
+                    message: format!("{} must be {wants}, not {written}", key.name()),
+                    at: Location::property(path, &property.name),
+                    other: None,
+                    notes: Vec::new(),
+                    help: Some(help.to_owned()),
+                });
+            }
+        }
+        found.sort_by(|one, two| (&one.at.path, &one.at.property).cmp(&(&two.at.path, &two.at.property)));
+        found
+    }
+}
+
+/// The partition's property of this name.
+fn key(name: &str) -> Option<Key> {
+    Key::ALL.iter().copied().find(|key| key.name() == name)
 }
 
 /// The text behind its labels.
@@ -157,8 +242,20 @@ impl PropertyAt {
             return span(all[name].range.clone());
         };
         let entries = entries(text, value);
-        let one = entry.filter(|_| entries.len() == self.entries).and_then(|entry| entries.get(entry));
-        span(one.cloned().unwrap_or(first.range.start..last.range.end))
+        // Two cells make a number of 64 bits.
+        let has_pairs = self.written.cells && self.written.bits.is_none() && self.is_wide();
+        let cells = if has_pairs { 2 } else { 1 };
+        let of = |entry: usize| {
+            let first = entry.checked_mul(cells)?;
+            Some(entries.get(first)?.start..entries.get(first + cells - 1)?.end)
+        };
+        let one = entry.filter(|_| entries.len() == self.entries).and_then(of);
+        span(one.unwrap_or(first.range.start..last.range.end))
+    }
+
+    /// Whether its numbers have 64 bits.
+    fn is_wide(&self) -> bool {
+        key(&self.name).is_some_and(|key| matches!(key.form(), Form::Address | Form::Addresses))
     }
 }
 

@@ -73,6 +73,39 @@ fn entries_values_names_and_nodes_are_found() {
 }
 
 #[test]
+fn two_cells_are_one_long_number() {
+    let text = "/dts-v1/;\n/ { a { memory = <0 0x40000000>,\n <0 0x1000>; entry = /bits/ 64 <7>; cpus = <&b>; };\n b: b { }; };\n";
+    let folder = folder(&[("a.dts", text)]);
+    let source = read(&folder).expect("it compiles");
+    for (at, expected) in [
+        (Location::entry("/a", "memory", 0), "a.dts:2: 0 0x40000000"),
+        (Location::entry("/a", "memory", 1), "a.dts:3: 0 0x1000"),
+        (Location::entry("/a", "memory", 2), "a.dts:2: <0 0x40000000>,\n <0 0x1000>"),
+        (Location::entry("/a", "entry", 0), "a.dts:3: 7"),
+        // dtc makes it.
+        (Location::property("/b", "phandle"), "a.dts:4: b"),
+    ] {
+        assert_eq!(shown(&folder, &source, &at, 0), expected, "{at}");
+    }
+}
+
+#[test]
+fn forms_that_the_blob_no_longer_tells_are_found() {
+    let found = |properties: &str| {
+        let folder =
+            folder(&[("a.dts", &format!("/dts-v1/; / {{ partitions {{ a {{ {properties} }}; }}; }};"))]);
+        let found = read(&folder).expect("it compiles").other_forms();
+        found.into_iter().map(|found| found.at.property.expect("a property")).collect::<Vec<_>>()
+    };
+    let right = "cpus = <0 1>, <2>; kernel = \"a <b> /bits/ 64\"; memory = /bits/ 64 <0 1>; entry = <0 1>; \
+                 console-interrupt = /bits/ 32 <1>; other = /bits/ 16 <1>; access = \"/a\", \"/b\"; polled;";
+    assert_eq!(found(right), [""; 0]);
+    let wrong = "cpus = /bits/ 64 <2>; gpio-pins = \"0 1\"; kernel = <0x61626300>; entry = \"1234567\"; \
+                 memory = /bits/ 16 <0 0 0 1 0 0 0 1>; dma-channels = /bits/ 16 <0 1>;";
+    assert_eq!(found(wrong), ["cpus", "dma-channels", "entry", "gpio-pins", "kernel", "memory"]);
+}
+
+#[test]
 fn what_is_included_is_in_its_own_file() {
     let folder = folder(&[
         ("a.dts", "/dts-v1/;\n/ { partitions { }; };\n/include/ \"parts/b.dtsi\"\n"),
@@ -160,6 +193,66 @@ fn what_does_not_compile_has_its_place() {
         let found = refused(&folder(&files));
         assert!(found.iter().any(|found| found == expected), "{expected}\n{found:#?}");
     }
+}
+
+#[test]
+fn a_fault_is_named_once() {
+    for (text, expected) in [
+        ("a = /bits/ 65 <1>;", "a.dts:3: [65] Array elements must be 8, 16, 32 or 64-bits"),
+        ("a = <(1 / 0)>;", "a.dts:3: [1 / 0] Division by zero"),
+        ("a = 'bare';", "a.dts:3: ['bare'] Character literal has 4 characters instead of 1"),
+    ] {
+        let folder = folder(&[("a.dts", &format!("/dts-v1/;\n/ {{\n{text} }};\n"))]);
+        assert_eq!(refused(&folder), [expected]);
+    }
+}
+
+#[test]
+fn includes_of_what_is_no_file_are_refused_at_their_places() {
+    let text = "/dts-v1/;\n/include/ \".\"\n/include/ \"b.dtsi\"\n/* /include/ \"fifo\" */\n/ { };\n";
+    let folder =
+        folder(&[("a.dts", text), ("b.dtsi", "/ { a = /incbin/(\"fifo\"); };\n#include \"fifo\"\n")]);
+    let made = Command::new("mkfifo").arg(folder.path().join("fifo")).status().expect("mkfifo");
+    assert!(made.success());
+    let is = "\"fifo\" is a device or a pipe, not a file";
+    let expected = [
+        "a.dts:2: [\".\"] \".\" is a folder, not a file".to_owned(),
+        format!("b.dtsi:1: [\"fifo\"] {is}"),
+        format!("b.dtsi:2: [\"fifo\"] {is}"),
+    ];
+    assert_eq!(refused(&folder), expected);
+}
+
+#[test]
+fn a_circle_of_includes_has_a_place() {
+    let folder = folder(&[
+        ("a.dts", "/dts-v1/;\n/include/ \"b/b.dtsi\"\n/ { };\n"),
+        ("b/b.dtsi", "/* nothing */\n/include/ \"c.dtsi\"\n"),
+        ("b/c.dtsi", "/include/ \"../b/b.dtsi\"\n"),
+    ]);
+    assert_eq!(refused(&folder), ["b/c.dtsi:1: [\"../b/b.dtsi\"] Includes nested too deeply"]);
+}
+
+#[test]
+fn what_never_ends_is_ended() {
+    let started = Instant::now();
+    let mut command = Command::new("sleep");
+    let error = pipe_within(Duration::from_millis(100), command.arg("600"), b"").expect_err("it sleeps");
+    assert!(error.to_string().starts_with("it did not end"), "{error:#}");
+    assert!(started.elapsed() < Duration::from_secs(300));
+}
+
+#[test]
+fn what_a_manifest_has_no_use_for_is_warned_of() {
+    let text = "/dts-v1/;\n/plugin/;\n/* /memreserve/ */\n/memreserve/ 0x1000 0x1000;\n/ { };\n";
+    let source = read(&folder(&[("a.dts", text)])).expect("it compiles");
+    let warnings: Vec<_> = source.warnings.iter().map(|placed| placed.diagnostic.message.as_str()).collect();
+    assert_eq!(
+        warnings,
+        ["/memreserve/ has no effect in a manifest", "/plugin/ has no effect in a manifest"]
+    );
+    let span = source.warnings[0].span.as_ref().expect("a place");
+    assert_eq!(source.files.positions(span).0.line, 4);
 }
 
 #[test]
