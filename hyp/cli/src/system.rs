@@ -327,11 +327,11 @@ pub fn write(recipe: &Recipe, parts: &Parts, hypervisor: &Hypervisor, folder: &P
     write_with(recipe, parts, hypervisor, folder, &[])
 }
 
-/// As [`write`], with other files.
+/// As [`write()`], with other files.
 ///
 /// # Errors
 ///
-/// As [`write`].
+/// As [`write()`].
 pub fn write_with(
     recipe: &Recipe,
     parts: &Parts,
