@@ -47,7 +47,7 @@ pub fn build(workspace: &Workspace, recipe: &Recipe, folder: &Path, noise: Noise
     let hypervisor = system::build_hypervisor(workspace, noise)?;
     let parts = system::gather(workspace, recipe, noise)?;
     system::check_and_say(recipe, &parts, &hypervisor, noise)?;
-    let (board, name, claimed) = (&recipe.board, say::visible(&recipe.name()), hypervisor.sizes.claimed);
+    let (board, name, claimed) = (&recipe.board, recipe.name(), hypervisor.sizes.claimed);
     let mut others = vec![Output { executable: true, ..Output::new(folder.join(RUN), run(&name, board)?) }];
     if let Origin::Firmware { .. } = board.origin {
         others.push(Output::new(folder.join(TREE), board.tree()?));
@@ -165,6 +165,7 @@ fn wanted(manifest: &Tree<'_>) -> Vec<Region<Pa>> {
 /// U-Boot's commands that load the two files from where it found the script, and start them.
 #[must_use]
 pub fn commands(name: &str, board: &Board, at: &Occupied) -> String {
+    let name = say::visible(name);
     let [kernel, tree, bundle] =
         [at.hypervisor, at.tree, at.bundle].map(|region| format!("{:#x}", region.start().raw()));
     format!(
@@ -215,6 +216,7 @@ pub fn script(commands: &str) -> Vec<u8> {
 ///
 /// As [`Board::options`].
 pub fn run(name: &str, board: &Board) -> Result<String> {
+    let name = say::visible(name);
     Ok(format!(
         "\
 #!/bin/sh
@@ -310,6 +312,15 @@ mod tests {
         header[4..8].fill(0);
         assert_eq!(script[4..8], crc32fast::hash(&header).to_be_bytes());
         assert_eq!(script[24..28], crc32fast::hash(&script[64..]).to_be_bytes());
+    }
+
+    #[test]
+    fn a_name_adds_no_commands() {
+        let at = placed("/dts-v1/; / { };").expect("room");
+        let texts = |name| [commands(name, &QEMU_VIRT, &at), run(name, &QEMU_VIRT).expect("a script")];
+        for (nasty, plain) in texts("a\nreboot").iter().zip(texts("a")) {
+            assert_eq!(nasty.lines().count(), plain.lines().count(), "{nasty}");
+        }
     }
 
     #[test]
