@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use bulkhead_policy::manifest::MAX_FINDINGS;
+use bulkhead_policy::manifest::{Form, Key, MAX_FINDINGS};
 
 use crate::diagnostic::{Diagnostic, Location, Severity};
 use crate::explain;
@@ -11,6 +11,9 @@ use crate::source::{Files, Part, Source, Span};
 
 /// Rules that are about a property's name and not about its value: UnknownProperty and PropertyTwice.
 const OF_NAMES: [&str; 2] = ["BH0012", "BH0015"];
+
+/// What is found of numbers that were meant to have 64 bits each and have 32: their form, their count, where they lead.
+const OF_64_BITS: [&str; 7] = ["BH0020", "BH0201", "BH0202", "BH0204", "BH0206", "BH0207", "BH0208"];
 
 /// A finding and where it stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,6 +66,13 @@ impl Findings {
             if diagnostic.code == "BH0012" && diagnostic.at.property.as_deref() == Some("phandle") {
                 diagnostic.help = Some("take the reference to this node's label out".to_owned());
             }
+            if OF_64_BITS.contains(&diagnostic.code.as_str())
+                && takes_64_bits(&diagnostic.at)
+                && source.is_short(&diagnostic.at)
+            {
+                diagnostic.help =
+                    Some("write `/bits/ 64` before the `<`: each number has 64 bits".to_owned());
+            }
             let part = if OF_NAMES.contains(&diagnostic.code.as_str()) { Part::Name } else { Part::Value };
             let other = diagnostic.other.as_ref().map(|(other, _)| other);
             let twice = other.is_some_and(|other| same_name(other, &diagnostic.at));
@@ -112,6 +122,12 @@ impl Findings {
             .collect();
         words.join(", ") + more
     }
+}
+
+/// Whether the property's numbers have 64 bits.
+fn takes_64_bits(at: &Location) -> bool {
+    let key = Key::ALL.iter().find(|key| Some(key.name()) == at.property.as_deref());
+    key.is_some_and(|key| matches!(key.form(), Form::Address | Form::Addresses))
 }
 
 /// Whether both are whole nodes or properties of the same path and name.

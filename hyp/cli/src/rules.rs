@@ -3,7 +3,7 @@
 //! The hypervisor has neither: its image is small, and nobody mends a manifest at its console.
 
 use bulkhead_policy::manifest::{DTB_SPACE, Finding, Key, Place, Rule, Value};
-use bulkhead_policy::tree::Tree;
+use bulkhead_policy::tree::{Node, Tree};
 
 use crate::diagnostic::{Diagnostic, Location, Severity};
 use crate::system::Parts;
@@ -38,8 +38,40 @@ pub fn diagnostic(finding: &Finding<'_>, parts: &Parts, board: &Tree<'_>) -> Dia
     if finding.rule == Rule::NoSuchAlias && aliases(board).next().is_none() {
         notes.push("the board's tree has no aliases at all: name the device by its path".to_owned());
     }
-    let help = meant(finding, parts, board).map(|name| format!("did you mean \"{name}\"?"));
+    let help = meant(finding, parts, board).or_else(|| mend(finding, board));
     Diagnostic { notes, help, ..plain(finding) }
+}
+
+/// The mend where that of the rule's page is none in this case.
+fn mend(finding: &Finding<'_>, board: &Tree<'_>) -> Option<String> {
+    match (finding.rule, finding.values) {
+        // Memory that is found where the partition sees it: no other place can be chosen for it.
+        (
+            Rule::NotRam
+            | Rule::OverPartition
+            | Rule::OverHypervisor
+            | Rule::OverBundle
+            | Rule::OverFirmware,
+            _,
+        ) if finding.at.property == Key::Memory.name() => Some(
+            "the devices in `unprotected-dma` take these addresses for physical ones: move `memory` to free RAM"
+                .to_owned(),
+        ),
+        (Rule::MemoryBeyond, [Value::Number(start), _, Value::Number(bits)]) => {
+            let end = 1 << bits;
+            (start < end).then(|| format!("make the size smaller: the range ends at {end:#x} at the latest"))
+        }
+        (Rule::DmaMaster | Rule::Bus, [Value::Text(path), ..]) if is_pci(board.find(path)?) => {
+            Some("take it out: PCI and what is behind it is given to nobody".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Whether it is a host bridge of PCI (IEEE 1275, PCI Bus Binding, 3.1.1).
+fn is_pci(node: Node<'_>) -> bool {
+    node.property("device_type").and_then(|kind| kind.string()) == Some("pci")
+        || node.compatible().any(|name| name.starts_with(b"pci-host-"))
 }
 
 /// What a finding of the policy's says by itself.
@@ -72,10 +104,10 @@ fn location(place: Place<'_>) -> Location {
     }
 }
 
-/// The name that is most like the one that is wrong.
+/// What was probably meant by a name that is wrong, as a question.
 fn meant(finding: &Finding<'_>, parts: &Parts, board: &Tree<'_>) -> Option<String> {
     let Value::Text(wrong) = finding.values[0] else { return None };
-    match finding.rule {
+    let name = match finding.rule {
         Rule::UnknownProperty => {
             let keys = Key::ALL.iter().map(|key| key.name());
             // What the root has of its own.
@@ -87,13 +119,7 @@ fn meant(finding: &Finding<'_>, parts: &Parts, board: &Tree<'_>) -> Option<Strin
             }
         }
         Rule::UnknownNode => nearest(wrong, ["partitions"].into_iter()),
-        Rule::NoSuchPath => {
-            let paths = || board.nodes().map(|node| node.path());
-            let tail = wrong.trim_start_matches('/');
-            let elsewhere = paths().find(|path| path.rsplit_once('/').is_some_and(|(_, name)| name == tail));
-            elsewhere.map(str::to_owned).or_else(|| nearest(wrong, paths()))
-        }
-        Rule::NoSuchAlias => nearest(wrong, aliases(board)),
+        Rule::NoSuchPath | Rule::NoSuchAlias => return device(wrong, board),
         Rule::UnknownValue => {
             // The text names all that it may be, each between quotation marks.
             let value = finding.at.node.property(finding.at.property)?.string()?;
@@ -101,7 +127,48 @@ fn meant(finding: &Finding<'_>, parts: &Parts, board: &Tree<'_>) -> Option<Strin
         }
         Rule::PayloadMissing => nearest(wrong, parts.offered().iter().map(String::as_str)),
         _ => None,
+    };
+    name.map(|name| question(&name))
+}
+
+fn question(name: &str) -> String {
+    format!("did you mean \"{name}\"?")
+}
+
+/// The device that was probably meant: the node of that very name elsewhere, or a name with a slip in it. A device of another kind
+/// at another address was not.
+fn device(wrong: &str, board: &Tree<'_>) -> Option<String> {
+    let parts = |path: &str| {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let (base, unit) = name.split_once('@').unwrap_or((name, ""));
+        (base.to_owned(), unit.to_owned())
+    };
+    if wrong.contains([' ', ';']) {
+        return Some("give each name between quotation marks of its own: \"...\", \"...\"".to_owned());
     }
+    let (base, unit) = parts(wrong);
+    let nodes = || board.nodes().filter(|node| node.path() != "/");
+    let mut same = nodes().filter(|node| node.base_name() == base && !base.is_empty());
+    if unit.is_empty() {
+        match (same.next(), same.next()) {
+            (Some(one), None) => return Some(question(one.path())),
+            (Some(one), Some(_)) => {
+                return Some(format!(
+                    "several nodes are called so: give the one that is meant its address, such as \"{}\"",
+                    one.path()
+                ));
+            }
+            (None, _) => {}
+        }
+    } else if let Some(one) = same.find(|node| parts(node.path()).1 == unit) {
+        return Some(question(one.path()));
+    }
+    let alike = nodes().map(|node| node.path()).filter(|path| {
+        let (other, at) = parts(path);
+        other == base || at == unit
+    });
+    let name = if wrong.starts_with('/') { nearest(wrong, alike) } else { nearest(wrong, aliases(board)) };
+    name.map(|name| question(&name))
 }
 
 fn aliases<'t>(board: &'t Tree<'t>) -> impl Iterator<Item = &'t str> {
@@ -117,6 +184,9 @@ fn nearest<'n>(wrong: &str, names: impl Iterator<Item = &'n str>) -> Option<Stri
 
 #[cfg(test)]
 mod tests {
+    use bulkhead_policy::manifest;
+    use bulkhead_policy::platform::Platform;
+
     use super::*;
 
     #[test]
@@ -128,5 +198,54 @@ mod tests {
             assert_eq!(nearest(wrong, keys()).as_deref(), Some(meant));
         }
         assert_eq!(nearest("colour", keys()), None);
+    }
+
+    #[test]
+    fn a_device_of_another_kind_is_not_meant() {
+        let virt = include_bytes!("../../../tests/manifests/boards/qemu-virt-gicv3.dtb");
+        let virt = Tree::new(virt).expect("a tree");
+        let said = |wrong| device(wrong, &virt);
+        for wrong in ["pl031@9010000", "/soc/pl031@9010000", "/pl031", "/pl031@9010001", "/pl013@9010000"] {
+            assert_eq!(said(wrong).as_deref(), Some("did you mean \"/pl031@9010000\"?"), "{wrong}");
+        }
+        assert!(said("/pl031, /pl061").is_some_and(|said| said.starts_with("give each name between")));
+        assert!(said("/virtio_mmio").is_some_and(|said| said.starts_with("several nodes are called so")));
+        let pi = include_bytes!("../../../tests/manifests/boards/rpi4-8g.dtb");
+        let pi = Tree::new(pi).expect("a tree");
+        for wrong in ["/soc/spi@7e204000", "serial@7e204001", "/", ""] {
+            assert!(!device(wrong, &pi).is_some_and(|said| said.contains("gpio")), "{wrong}");
+        }
+    }
+
+    /// What is said of the first fault of a partition with these properties on QEMU's virt.
+    fn said(properties: &str) -> Option<String> {
+        let board = include_bytes!("../../../tests/manifests/boards/qemu-virt-gicv3.dtb");
+        let source = format!(
+            "/dts-v1/; / {{ compatible = \"bulkhead,manifest-v1\"; partitions {{ a {{ os,type = \"bare\"; \
+             cpus = <0>; kernel = \"guest\"; {properties} }}; }}; }};"
+        );
+        let (blob, messages) = crate::source::dtc(&source, std::path::Path::new(".")).expect("dtc");
+        let blob = blob.unwrap_or_else(|| panic!("{messages}"));
+        let (board, tree) = (Tree::new(board).expect("a tree"), Tree::new(&blob).expect("a tree"));
+        let mut platform = Platform::from_tree(&board, &bulkhead_boards::BOARDS).expect("a board");
+        let found = manifest::check(&tree, &mut platform, &board, &|_| Some(&[0; 64]));
+        mend(&found.expect_err("a fault")[0], &board)
+    }
+
+    #[test]
+    fn no_mend_leads_in_a_circle() {
+        let memory = "memory = /bits/ 64 <0x40000000 0x1000000>;";
+        let pci = "access = \"/pcie@10000000\";";
+        let named = "unprotected-dma = \"/pcie@10000000\";";
+        let given_to_nobody = "take it out: PCI and what is behind it is given to nobody";
+        assert_eq!(said(&format!("{memory} {pci}")).as_deref(), Some(given_to_nobody));
+        let at = "memory = /bits/ 64 <0x50000000 0x1000000>;";
+        assert_eq!(said(&format!("{at} {pci} {named}")).as_deref(), Some(given_to_nobody));
+        let large = said("memory = /bits/ 64 <0x40000000 0x8000000000>;").expect("a mend");
+        assert!(large.starts_with("make the size smaller: the range ends at 0x8000000000"), "{large}");
+        assert_eq!(said("memory = /bits/ 64 <0x8000000000 0x1000>;"), None);
+        let device = "access = \"/pl061@9030000\"; unprotected-dma = \"/pl061@9030000\";";
+        let there = said(&format!("memory = /bits/ 64 <0x10000000 0x1000000>; {device}"));
+        assert!(there.is_some_and(|said| said.ends_with("move `memory` to free RAM")));
     }
 }

@@ -19,6 +19,7 @@ use crate::findings::{Findings, Placed};
 use crate::input;
 
 mod files;
+mod hints;
 mod includes;
 mod spans;
 mod tokens;
@@ -82,6 +83,14 @@ impl Source {
     #[must_use]
     pub fn other_forms(&self) -> Vec<Diagnostic> {
         self.spans.other_forms()
+    }
+
+    /// Whether a value of 64-bit numbers is written as if they had 32 bits each.
+    #[must_use]
+    pub fn is_short(&self, at: &Location) -> bool {
+        let whole = Location { entry: None, ..at.clone() };
+        let span = self.find(&whole, 0, Part::Value);
+        span.is_some_and(|span| hints::is_short(&self.files.get(span.file).text[span.range]))
     }
 }
 
@@ -257,6 +266,8 @@ impl Compilation {
 
     fn add(&mut self, severity: Severity, text: &str, span: Option<Span>) {
         let code = if severity == Severity::Error { SYNTAX } else { WARNED };
+        // Whatever it is, it is about this manifest.
+        let span = span.unwrap_or(Span { file: 0, range: 0..0 });
         let diagnostic = Diagnostic {
             code: code.to_owned(),
             severity,
@@ -264,11 +275,27 @@ impl Compilation {
             at: Location::node(""),
             other: None,
             notes: Vec::new(),
-            help: hint(text).map(str::to_owned),
+            help: self.hint(text, &span),
         };
-        // Whatever it is, it is about this manifest.
-        let span = span.or(Some(Span { file: 0, range: 0..0 }));
-        self.placed.push(Placed { diagnostic, span, other: None });
+        self.placed.push(Placed { diagnostic, span: Some(span), other: None });
+    }
+
+    /// The mend of what is wrong most often.
+    fn hint(&self, message: &str, span: &Span) -> Option<String> {
+        if message == "syntax error" {
+            return hints::syntax(&self.files.get(span.file).text, span.range.start, span.file == 0);
+        }
+        let hints = [
+            ("Character literal", "put strings between double quotation marks: `\"`"),
+            ("Properties must precede subnodes", "move the property in front of the first node below"),
+            ("No such file", "correct the name; what is included is looked for beside the manifest"),
+            ("nested", "a file includes itself: take one of the includes out"),
+            (
+                "non-existent node or label",
+                "put a label before a node, or name hardware by a path or alias of the board",
+            ),
+        ];
+        hints.iter().find(|(words, _)| message.contains(words)).map(|(_, hint)| (*hint).to_owned())
     }
 
     /// Of a place of many lines, the reference to the label that the message quotes, or else the first line.
@@ -292,20 +319,6 @@ impl Compilation {
             Some(Span { file, range: start..start + name.len() })
         })
     }
-}
-
-/// The mend of what is wrong most often.
-fn hint(message: &str) -> Option<&'static str> {
-    let hints = [
-        ("syntax error", "most often a `;` is missing just before the marked place"),
-        ("No such file", "correct the name; what is included is looked for beside the manifest"),
-        ("nested", "a file includes itself: take one of the includes out"),
-        (
-            "non-existent node or label",
-            "put a label before a node, or name hardware by a path or alias of the board",
-        ),
-    ];
-    hints.iter().find(|(words, _)| message.contains(words)).map(|(_, hint)| *hint)
 }
 
 /// A place as a compiler names it: lines and columns from 1, the end behind the last column.

@@ -115,9 +115,15 @@ fn small_pages(partition: &Partition<'_>) -> Vec<Diagnostic> {
     scattered
         .map(|(index, window)| {
             let path = partition.node.path();
-            let at = match partition.node.property("physical-memory") {
-                Some(_) => Location::entry(path, "physical-memory", index),
-                None => Location::entry(path, "memory", 2 * index),
+            let (at, help) = if partition.node.property("physical-memory").is_some() {
+                let better = (window.pa.raw() & !within) | (window.ipa.raw() & within);
+                let help =
+                    format!("give a physical-memory with the same lowest 21 bits, such as {better:#x}");
+                (Location::entry(path, "physical-memory", index), help)
+            } else {
+                // Nowhere in the RAM is there as much at such an address.
+                let help = "begin memory at a multiple of 0x200000, or make it smaller".to_owned();
+                (Location::entry(path, "memory", 2 * index), help)
             };
             let pages = window.size / PAGE_SIZE;
             let message = format!(
@@ -125,8 +131,6 @@ fn small_pages(partition: &Partition<'_>) -> Vec<Diagnostic> {
                  and not in blocks of 2 MiB",
                 window.ipa, window.pa
             );
-            let better = (window.pa.raw() & !within) | (window.ipa.raw() & within);
-            let help = format!("give a physical-memory with the same lowest 21 bits, such as {better:#x}");
             Diagnostic { help: Some(help), ..warning("BH0908", at, message) }
         })
         .collect()
