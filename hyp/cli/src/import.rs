@@ -164,7 +164,8 @@ impl Payloads {
     /// The assignments to `DOMU_...[N]` in the shell script that ImageBuilder's configuration is. Domain N is called `domUN`.
     fn read_imagebuilder(&mut self, config: &Path) -> Result<()> {
         let text = input::text(config)?;
-        let line = Regex::new(r#"(?m)^\s*DOMU_(KERNEL|RAMDISK|PASSTHROUGH_DTB)\[(\d+)\]=["']?([^"'#\s]+)"#)?;
+        let line =
+            Regex::new(r#"(?m)^\s*DOMU_(KERNEL|RAMDISK|PASSTHROUGH_DTB)\[(\d+)\]=["']?([^"'#\s]+)["']?"#)?;
         let folder = config.parent().unwrap_or(Path::new("."));
         for found in line.captures_iter(&text) {
             let payload = Payload::read(folder.join(&found[3]))

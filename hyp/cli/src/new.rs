@@ -17,7 +17,7 @@ use crate::dts::{self, Source};
 use crate::import::read_tree;
 use crate::output::write_new;
 use crate::setup::{self, Need};
-use crate::{say, source};
+use crate::{input, say, source};
 
 /// Options of `new`.
 #[derive(clap::Args)]
@@ -41,11 +41,12 @@ pub struct New {
 ///
 /// Where the board's tree cannot be had, Bulkhead does not run on the board, or the manifest cannot be written.
 pub fn run(options: &New) -> Result<()> {
-    let (source, title) = match &options.dtb {
+    let (source, title, choice) = match &options.dtb {
         Some(path) => {
             setup::ensure(&[Need::Dtc])?;
             let title = path.display().to_string();
-            (starter(&read_tree(path)?, None).context(title.clone())?, title)
+            let tree = read_tree(path)?;
+            (starter(&tree, None).context(title.clone())?, title, choice(path, &tree)?)
         }
         None => {
             let board = options.machine.board()?;
@@ -54,18 +55,36 @@ pub fn run(options: &New) -> Result<()> {
                 // Its tree is in Debian's kernel package.
                 setup::ensure(&[Need::Apt])?;
             }
-            (starter(&board.tree()?, Some(&board))?, board.label.to_owned())
+            let choice = (String::new(), options.machine.arguments());
+            (starter(&board.tree()?, Some(&board))?, board.label.to_owned(), choice)
         }
     };
     let Some(out) = &options.out else { return say::print(&source) };
     write_new(out, source.as_bytes(), options.force)?;
     say::step("Wrote", format_args!("{} for {title}", out.display()));
-    let choice = match &options.dtb {
-        Some(path) => format!("--dtb {}", path.display()),
-        None => options.machine.arguments(),
-    };
-    say::note(format_args!("next: cargo bulkhead check {} {choice}", out.display()));
+    if source.contains(&format!("kernel = \"{RTOS_KERNEL}\"")) {
+        say::note(format_args!(
+            "{RTOS_KERNEL} is yours to supply, beside the manifest or in a folder of --payloads"
+        ));
+    }
+    let (before, choice) = choice;
+    say::note(format_args!("next: {before}cargo bulkhead check {} {choice}", out.display()));
     Ok(())
+}
+
+/// The options with which the manifest is checked for the board whose tree is in `path`, and what is to be run before: check takes
+/// the tree as firmware hands it over.
+fn choice(path: &Path, tree: &[u8]) -> Result<(String, String)> {
+    let board = Tree::new(tree)?;
+    let platform = Platform::from_tree(&board, &BOARDS).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let name = platform.board.map_or_else(String::new, |board| format!(" --board {}", board.name));
+    let compiled = if input::bytes(path)? == tree { path.to_owned() } else { path.with_extension("dtb") };
+    let before = if compiled == path {
+        String::new()
+    } else {
+        format!("dtc -O dtb -o {} {} && ", compiled.display(), path.display())
+    };
+    Ok((before, format!("--dtb {}{name}", compiled.display())))
 }
 
 /// The amounts of memory that are tried for Linux.
@@ -73,6 +92,8 @@ const LINUX_MEMORY: [u64; 4] = [512 << 20, 256 << 20, 128 << 20, 64 << 20];
 const RTOS_MEMORY: u64 = 16 << 20;
 /// Where both see their memory: many images take everything below for I/O.
 const MEMORY: u64 = 0x4000_0000;
+/// What the image of the other partition is called where the tool makes none.
+const RTOS_KERNEL: &str = "rtos.bin";
 /// What Linux claims of its memory, with room for growth: Debian's kernel needs half of it.
 const KERNEL: u64 = 48 << 20;
 /// What a boot loader puts into RAM for it: kernel and initramfs.
@@ -107,7 +128,7 @@ pub fn starter(blob: &[u8], machine: Option<&Board>) -> Result<String> {
             || board.root().property("model").and_then(|model| model.string()).unwrap_or("a board"),
             |board| board.title,
         ),
-        rtos_kernel: if known.is_some() { "freertos.bin" } else { "rtos.bin" },
+        rtos_kernel: if known.is_some() { "freertos.bin" } else { RTOS_KERNEL },
         has_pl011: platform.pl011.is_some(),
     };
     let judge = Judge { board: &board, blob_size: blob.len() as u64, machine };
@@ -389,6 +410,21 @@ mod tests {
             }
             assert!(suggestions > 0, "{source}");
         }
+    }
+
+    #[test]
+    fn what_is_said_to_come_next_names_the_board() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let boards = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/manifests/boards");
+        let said = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::copy(boards.join(name), &path).expect("copied");
+            let (before, choice) = choice(&path, &read_tree(&path).expect("a tree")).expect("a board");
+            format!("{before}check {choice}").replace(&format!("{}/", folder.path().display()), "")
+        };
+        assert_eq!(said("rpi4-8g.dtb"), "check --dtb rpi4-8g.dtb --board rpi4");
+        assert_eq!(said("sharing.dtb"), "check --dtb sharing.dtb");
+        assert_eq!(said("sharing.dts"), "dtc -O dtb -o sharing.dtb sharing.dts && check --dtb sharing.dtb");
     }
 
     #[test]

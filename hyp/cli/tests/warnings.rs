@@ -188,11 +188,15 @@ fn what_feeds_a_provider_counts() {
 
 /// What is said of a Linux partition with these properties and bootargs.
 fn linux(properties: &str, bootargs: &str) -> Vec<String> {
-    let source = format!(
+    let found = warn(&linux_source(properties, bootargs), &board("qemu-virt-gicv3"));
+    found.into_iter().map(|found| found.message).collect()
+}
+
+fn linux_source(properties: &str, bootargs: &str) -> String {
+    format!(
         "/dts-v1/; / {{ compatible = \"bulkhead,manifest-v1\"; partitions {{ linux {{ os,type = \"linux\"; cpus = <0>; \
          memory = /bits/ 64 <0x40000000 0x10000000>; kernel = \"Image\"; ramdisk = \"initramfs.cpio.gz\"; {properties} bootargs = \"{bootargs}\"; }}; }}; }};"
-    );
-    warn(&source, &board("qemu-virt-gicv3")).iter().map(|found| found.message.clone()).collect()
+    )
 }
 
 #[test]
@@ -242,6 +246,24 @@ fn consoles_are_judged_by_their_drivers() {
         ),
     ] {
         assert_eq!(linux(properties, bootargs), [expected], "{properties} {bootargs}");
+    }
+    for (properties, bootargs, expected) in [
+        (
+            emulated,
+            "console=ttyAMA1",
+            "bootargs say console=ttyAMA1, but linux has one PL011, ttyAMA0, and no other",
+        ),
+        (emulated, "console=tty0", "bootargs say console=tty0, but linux has no screen"),
+    ] {
+        assert_eq!(linux(properties, bootargs), [expected], "{properties} {bootargs}");
+    }
+    // What helps is what the word that is wrong is for.
+    for (bootargs, expected) in [
+        ("earlycon=pl011,0x9001000", "the emulated PL011 is earlycon=pl011,0x1c090000"),
+        ("console=ttyS0", "the emulated PL011 is console=ttyAMA0"),
+    ] {
+        let found = warn(&linux_source(moved, bootargs), &board("qemu-virt-gicv3"));
+        assert_eq!(found[0].help.as_deref(), Some(expected), "{bootargs}");
     }
     // Nothing to speak through at all.
     assert_eq!(

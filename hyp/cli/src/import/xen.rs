@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 use bulkhead_policy::addr::PAGE_SIZE;
-use bulkhead_policy::manifest::COMPATIBLE;
+use bulkhead_policy::manifest::{COMPATIBLE, MAX_NAME};
 use bulkhead_policy::plan::MAX_VCPUS;
 use bulkhead_policy::tree::{Node, Tree};
 
@@ -270,9 +270,21 @@ impl Conversion<'_> {
     }
 
     fn domain(&mut self, node: Node<'_>) {
-        let mut name = node.name().replace('@', "-");
-        while !self.names.insert(name.clone()) {
-            name.push('-');
+        let full = node.name().replace('@', "-");
+        let cut = |room| full.get(..room).unwrap_or(&full);
+        let mut name = cut(MAX_NAME).to_owned();
+        for number in 2.. {
+            if self.names.insert(name.clone()) {
+                break;
+            }
+            let suffix = format!("-{number}");
+            name = format!("{}{suffix}", cut(MAX_NAME - suffix.len()));
+        }
+        if full.len() > MAX_NAME {
+            self.note(
+                node,
+                format!("the partition is called {name}: a name has at most {MAX_NAME} characters."),
+            );
         }
         let modules = Modules::of(node);
         self.modules.extend(

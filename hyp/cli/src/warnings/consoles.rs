@@ -16,7 +16,7 @@ const VOICES: [&str; 12] = [
 ];
 
 /// Linux's serial drivers by the names of their consoles, and what the `compatible` of their ports has in it.
-const DRIVERS: [(&str, &[&str]); 9] = [
+const DRIVERS: [(&str, &[&str]); 10] = [
     ("ttyAMA", &["arm,pl011", "arm,sbsa-uart"]),
     ("ttyS", &["8250", "16550", "16450", "16750", "aux-uart", "dw-apb-uart", "-uart"]),
     ("hvc", &["virtio", "jtag", "xen"]),
@@ -26,6 +26,11 @@ const DRIVERS: [(&str, &[&str]); 9] = [
     ("ttyUL", &["uartlite"]),
     ("ttySC", &["sci", "hscif"]),
     ("ttyMSM", &["msm", "geni"]),
+    // A screen.
+    (
+        "tty",
+        &["virtio", "display", "framebuffer", "hdmi", "dpi", "dsi", "lcd", "vc4", "gpu", "drm", "usb", "pci"],
+    ),
 ];
 
 /// What an emulated console is, or a device passed through.
@@ -64,7 +69,12 @@ pub fn bootargs(partition: &Partition<'_>) -> Vec<Diagnostic> {
     let early =
         early.into_iter().chain(words.filter_map(|word| Some((word, word.strip_prefix("earlycon=")?))));
     for (word, value) in early {
-        found.extend(without_port(partition, value).map(|why| lacks(partition, word, &why)));
+        let console = partition.plan.console.map(|console| console.registers.start().raw());
+        let help = console.map_or_else(
+            || "take the word out, or add console = \"pl011\" for an emulated PL011".to_owned(),
+            |address| format!("the emulated PL011 is earlycon=pl011,{address:#x}"),
+        );
+        found.extend(without_port(partition, value).map(|why| lacks(partition, word, &why, help)));
     }
     // Several may be named so that one command line serves many machines: one that is there is enough.
     let judged: Vec<_> =
@@ -72,19 +82,19 @@ pub fn bootargs(partition: &Partition<'_>) -> Vec<Diagnostic> {
     if judged.iter().all(|(_, why)| why.is_some())
         && let Some((word, Some(why))) = judged.last()
     {
-        found.push(lacks(partition, word, why));
+        let help = match partition.plan.console {
+            Some(_) => "the emulated PL011 is console=ttyAMA0",
+            None => "add console = \"pl011\" for an emulated PL011, and name it: console=ttyAMA0",
+        };
+        found.push(lacks(partition, word, why, help.to_owned()));
     }
     found
 }
 
-fn lacks(partition: &Partition<'_>, word: &str, why: &str) -> Diagnostic {
-    let help = match partition.plan.console {
-        Some(_) => "the emulated PL011 is console=ttyAMA0",
-        None => "add console = \"pl011\" for an emulated PL011, and name it: console=ttyAMA0",
-    };
+fn lacks(partition: &Partition<'_>, word: &str, why: &str, help: String) -> Diagnostic {
     let message = format!("bootargs say {word}, but {} has {why}", partition.plan.name);
     let at = Location::property(partition.node.path(), "bootargs");
-    Diagnostic { help: Some(help.to_owned()), ..warning("BH0902", at, message) }
+    Diagnostic { help: Some(help), ..warning("BH0902", at, message) }
 }
 
 /// What the partition lacks for `console=VALUE`; `None` where it lacks nothing, as far as is known.
@@ -92,14 +102,18 @@ fn without_driver(partition: &Partition<'_>, value: &str) -> Option<String> {
     let name = value.split(',').next()?;
     let driver = name.trim_end_matches(|character: char| character.is_ascii_digit());
     let (driver, words) = DRIVERS.iter().find(|(known, _)| *known == driver)?;
-    let emulated = *driver == "ttyAMA" && partition.plan.console.is_some();
+    // The emulated PL011 is the first, unless others that were passed through have its number.
+    let is_first = name.trim_start_matches("ttyAMA").trim_start_matches('0').is_empty();
+    let emulated = *driver == "ttyAMA" && partition.plan.console.is_some() && is_first;
     let is_pl011 = |node| is_like(node, DRIVERS[0].1);
     let passed = partition.devices.iter().map(|device| device.node).any(|node| {
         // "-uart" of the many cousins of the 8250 is not the PL011's.
         is_like(node, words) && (*driver == "ttyAMA" || !is_pl011(node))
     });
     let what = match *driver {
+        "ttyAMA" if partition.plan.console.is_some() => "one PL011, ttyAMA0, and no other",
         "ttyAMA" => "no PL011",
+        "tty" => "no screen",
         "ttyS" => "no 8250 or mini-UART",
         "hvc" => "no virtio device",
         _ => "no serial port of that kind",

@@ -215,6 +215,29 @@ fn files_are_named_by_who_knows_them() {
     let config = Payloads::read(&[], Some(&config.path().join("config"))).expect("a configuration");
     let imported = convert_with(&source.replace(" g {", " domU0 {"), None, &config);
     assert!(imported.source.contains("kernel = \"kernel\";"), "{imported:?}");
+    let missing = tempfile::tempdir().expect("a folder");
+    let path = missing.path().join("config");
+    std::fs::write(&path, "DOMU_KERNEL[0]=\"none\"\n").expect("written");
+    let error = Payloads::read(&[], Some(&path)).expect_err("there is no such file").to_string();
+    assert!(error.ends_with("config: DOMU_KERNEL[0]=\"none\""), "{error}");
+}
+
+#[test]
+fn names_are_cut_to_what_a_partition_may_have() {
+    let long = "a-domain-with-a-name-that-is-long";
+    let one = |end| {
+        format!(
+            "{long}{end} {{ compatible = \"xen,domain\"; #address-cells = <2>; #size-cells = <2>; cpus = <1>; \
+             memory = <0 131072>; vpl011; module@1 {{ compatible = \"multiboot,kernel\", \"multiboot,module\"; \
+             reg = <0 0x4a000000 0 0x1000>; }}; }};"
+        )
+    };
+    let source = format!("/dts-v1/; / {{ chosen {{ {} {} }}; }};", one("-a"), one("-b"));
+    let imported = convert_with(&source, Some(VIRT), &Payloads::default());
+    for name in ["a-domain-with-a-name-that-is-lo {", "a-domain-with-a-name-that-is--2 {"] {
+        assert!(imported.source.contains(name), "{}", imported.source);
+    }
+    assert_eq!(faults(&imported.source, VIRT), [""; 0], "{}", imported.source);
 }
 
 #[test]
