@@ -173,6 +173,36 @@ fn sarif_has_rules_places_and_the_other_party() {
     assert_eq!(uri, format!("file://{}/linux.dtsi", folder.path().display()));
 }
 
+#[test]
+fn a_value_without_bits_64_is_told_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let said = |code: &str, property: &str, value: &str| {
+        let path = folder.path().join("a.dts");
+        let text = format!("/dts-v1/;\n/ {{ partitions {{ a {{ {property} = {value}; }}; }}; }};\n");
+        fs::write(&path, text).expect("a file");
+        let (_, source) = Source::read(&path, &Ok).expect("it compiles");
+        let one = Diagnostic {
+            code: code.to_owned(),
+            severity: Severity::Error,
+            message: String::new(),
+            at: Location::entry("/partitions/a", property, 0),
+            other: None,
+            notes: Vec::new(),
+            help: None,
+        };
+        let findings = Findings::place(&source, vec![one]);
+        let help = findings.iter().next().expect("one").diagnostic.help.clone();
+        help.is_some_and(|help| help.starts_with("write `/bits/ 64` before"))
+    };
+    assert!(said("BH0201", "memory", "<0x40000000 0x1000000>"));
+    assert!(said("BH0204", "memory", "<0x40000000 0x8000000 0x80000000 0x1000>"));
+    assert!(said("BH0020", "load-address", "<0x40200000>"));
+    assert!(!said("BH0201", "memory", "/bits/ 64 <0x40000000>"));
+    assert!(!said("BH0204", "memory", "<0x80 0 0 0x1000>"));
+    assert!(!said("BH0020", "cpus", "<1>"));
+    assert!(!said("BH0209", "memory", "<0x40000000 0x1000>"));
+}
+
 /// The reference says of each rule what it can be about; the fixtures show what it is about.
 #[test]
 fn the_reference_lists_each_rule_where_it_is_raised() {

@@ -276,6 +276,30 @@ fn consoles_are_judged_by_their_drivers() {
 }
 
 #[test]
+fn memory_whose_place_was_chosen_is_helped_by_its_own_address() {
+    let source = |more: &str| {
+        format!(
+            "/dts-v1/; / {{ compatible = \"bulkhead,manifest-v1\"; partitions {{ \
+             a {{ os,type = \"bare\"; cpus = <0>; kernel = \"a\"; console = \"pl011\"; \
+             memory = /bits/ 64 <0x40000000 0x3fc00000>; physical-memory = /bits/ 64 <0x40400000>; }}; \
+             b {{ os,type = \"bare\"; cpus = <1>; kernel = \"b\"; console = \"pl011\"; \
+             memory = /bits/ 64 <0x40001000 0x400000>; {more} }}; }}; }};"
+        )
+    };
+    for (more, expected) in [
+        ("", "begin memory at a multiple of 0x200000, or make it smaller"),
+        (
+            "physical-memory = /bits/ 64 <0x40000000>;",
+            "give a physical-memory with the same lowest 21 bits, such as 0x40001000",
+        ),
+    ] {
+        let found = warn(&source(more), &board("qemu-virt-gicv3"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((found[0].code.as_str(), found[0].help.as_deref()), ("BH0908", Some(expected)));
+    }
+}
+
+#[test]
 fn the_systems_that_are_shipped_have_no_warnings() {
     for (name, tree) in [
         ("demo", "qemu-virt-gicv3"),

@@ -41,6 +41,23 @@ fn refused(folder: &TempDir) -> Vec<String> {
 }
 
 #[test]
+fn a_syntax_error_has_the_mend_of_what_stands_there() {
+    for (text, part) in [
+        ("", "/dts-v1/"),
+        ("/dts-v1/;\n/ { a = <0, 1>; };\n", "commas"),
+        ("/dts-v1/;\n#define A 1\n/ { a = <B>; };\n", "no macro of this name"),
+        ("/dts-v1/;\n/ { a {\n};\n", "a `};` is missing"),
+        ("/dts-v1/;\n/ { a = <1>\nb; };\n", "a `;` is missing"),
+        ("/dts-v1/;\n/ { a b; };\n", "mend what the compiler names"),
+    ] {
+        let folder = folder(&[("a.dts", text)]);
+        let findings = read(&folder).expect_err("no compilation").downcast::<Findings>().expect("findings");
+        let help = findings.iter().next().and_then(|placed| placed.diagnostic.help.clone());
+        assert!(help.as_ref().is_some_and(|help| help.contains(part)), "{text}: {help:?}");
+    }
+}
+
+#[test]
 fn entries_values_names_and_nodes_are_found() {
     let text = r#"/dts-v1/;
 / {
