@@ -57,6 +57,9 @@ fn mend(finding: &Finding<'_>, board: &Tree<'_>) -> Option<String> {
             "the devices in `unprotected-dma` take these addresses for physical ones: move `memory` to free RAM"
                 .to_owned(),
         ),
+        (Rule::UnitOwned, _) if finding.other.is_some_and(|other| other.node == finding.at.node) => {
+            Some("take the second one out".to_owned())
+        }
         (Rule::MemoryBeyond, [Value::Number(start), _, Value::Number(bits)]) => {
             let end = 1 << bits;
             (start < end).then(|| format!("make the size smaller: the range ends at {end:#x} at the latest"))
@@ -219,7 +222,10 @@ mod tests {
 
     /// What is said of the first fault of a partition with these properties on QEMU's virt.
     fn said(properties: &str) -> Option<String> {
-        let board = include_bytes!("../../../tests/manifests/boards/qemu-virt-gicv3.dtb");
+        said_on(include_bytes!("../../../tests/manifests/boards/qemu-virt-gicv3.dtb"), properties)
+    }
+
+    fn said_on(board: &[u8], properties: &str) -> Option<String> {
         let source = format!(
             "/dts-v1/; / {{ compatible = \"bulkhead,manifest-v1\"; partitions {{ a {{ os,type = \"bare\"; \
              cpus = <0>; kernel = \"guest\"; {properties} }}; }}; }};"
@@ -230,6 +236,14 @@ mod tests {
         let mut platform = Platform::from_tree(&board, &bulkhead_boards::BOARDS).expect("a board");
         let found = manifest::check(&tree, &mut platform, &board, &|_| Some(&[0; 64]));
         mend(&found.expect_err("a fault")[0], &board)
+    }
+
+    #[test]
+    fn a_part_that_is_given_twice_is_taken_out_once() {
+        let board = include_bytes!("../../../tests/manifests/boards/rpi4-qemu.dtb");
+        let memory = "memory = /bits/ 64 <0x40000000 0x1000000>;";
+        let mend = said_on(board, &format!("{memory} gpio-pins = <4 4>;"));
+        assert_eq!(mend.as_deref(), Some("take the second one out"));
     }
 
     #[test]
