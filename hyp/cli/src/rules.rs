@@ -2,6 +2,8 @@
 //!
 //! The hypervisor has neither: its image is small, and nobody mends a manifest at its console.
 
+use std::path::Path;
+
 use bulkhead_policy::manifest::{DTB_SPACE, Finding, Key, Place, Rule, Value};
 use bulkhead_policy::tree::{Node, Tree};
 
@@ -128,7 +130,7 @@ fn meant(finding: &Finding<'_>, parts: &Parts, board: &Tree<'_>) -> Option<Strin
             let value = finding.at.node.property(finding.at.property)?.string()?;
             nearest(value, wrong.split('"').skip(1).step_by(2))
         }
-        Rule::PayloadMissing => nearest(wrong, parts.offered().iter().map(String::as_str)),
+        Rule::PayloadMissing => file(wrong, parts.offered().iter().map(String::as_str)),
         _ => None,
     };
     name.map(|name| question(&name))
@@ -178,6 +180,12 @@ fn aliases<'t>(board: &'t Tree<'t>) -> impl Iterator<Item = &'t str> {
     board.find("/aliases").into_iter().flat_map(|node| node.properties()).map(|property| property.name)
 }
 
+/// As [`nearest`], of files: that two are of one kind makes them no more alike.
+fn file<'n>(wrong: &str, names: impl Iterator<Item = &'n str>) -> Option<String> {
+    let stem = |name| Path::new(name).file_stem().unwrap_or_default().to_string_lossy();
+    nearest(wrong, names.filter(|name| nearest(&stem(wrong), std::iter::once(&*stem(name))).is_some()))
+}
+
 fn nearest<'n>(wrong: &str, names: impl Iterator<Item = &'n str>) -> Option<String> {
     // A transposition is one slip of the finger.
     let rated = names.map(|name| (strsim::normalized_damerau_levenshtein(wrong, name), name));
@@ -201,6 +209,16 @@ mod tests {
             assert_eq!(nearest(wrong, keys()).as_deref(), Some(meant));
         }
         assert_eq!(nearest("colour", keys()), None);
+        let files = || ["storm.bin", "Image", "initramfs.cpio", "freertos.bin"].into_iter();
+        for (wrong, meant) in [
+            ("image", Some("Image")),
+            ("initramfs.cpio.gz", Some("initramfs.cpio")),
+            ("freetros.bin", Some("freertos.bin")),
+            ("rtos.bin", None),
+            ("guest.bin", None),
+        ] {
+            assert_eq!(file(wrong, files()).as_deref(), meant, "{wrong}");
+        }
     }
 
     #[test]
