@@ -1,4 +1,4 @@
-//! The policy's findings as the tool shows them: with the name that was probably meant. The mend comes from the rule's page.
+//! The policy's findings as the tool shows them: with what was probably meant, or with the mend where that of the rule's page is none.
 //!
 //! The hypervisor has neither: its image is small, and nobody mends a manifest at its console.
 
