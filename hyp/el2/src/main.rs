@@ -194,8 +194,6 @@ fn refuse(error: core::fmt::Arguments<'_>) -> ! {
 
 fn print_error(error: core::fmt::Arguments<'_>) {
     println!("bulkhead: error: {error}");
-    // There may be more of them than the log holds.
-    console::flush();
 }
 
 /// Says that nothing runs, and turns the machine off.

@@ -5,7 +5,7 @@ use core::panic::PanicInfo;
 
 use bulkhead_arch::vectors::FaultFrame;
 use bulkhead_arch::{fault, firmware, heap};
-use bulkhead_exits::console::print_last;
+use bulkhead_exits::console::{self, print_last};
 
 use crate::run;
 
@@ -30,6 +30,8 @@ extern "C" fn handle_fault(frame: &FaultFrame) -> ! {
 fn panic(info: &PanicInfo<'_>) -> ! {
     fault::halt_others();
     if heap::is_used_up() {
+        // After what has been printed so far.
+        console::flush();
         print_last(format_args!(
             "\nbulkhead: error: device tree and manifest take more than the hypervisor's memory\n\
              bulkhead: no partition was started\n"

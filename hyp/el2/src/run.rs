@@ -7,7 +7,7 @@ use bulkhead_arch::once::Once;
 use bulkhead_arch::{barrier, firmware, gic, guest, sha256, watchdog};
 use bulkhead_board::power::PowerModel;
 use bulkhead_exits::system::{Partition, System};
-use bulkhead_exits::{LEFT_SYSTEM_OFF, LEFT_SYSTEM_RESET, console, interrupt, println};
+use bulkhead_exits::{LEFT_SYSTEM_OFF, LEFT_SYSTEM_RESET, console, interrupt, println, try_println};
 use bulkhead_policy::addr::{Ipa, Pa, Region};
 use bulkhead_policy::lifecycle::{Next, Parked};
 use bulkhead_policy::platform::{Conduit, Platform};
@@ -84,7 +84,7 @@ fn run_vcpu(system: &System, partition: &Partition, vcpu: usize, entry: Ipa, con
     let parked = partition.lifecycle().parked(vcpu);
     if let Parked::AllOut { restart } = parked {
         partition.reset();
-        println!("partition {}: {}", partition.plan.name, if restart { "restart" } else { "off" });
+        try_println!("partition {}: {}", partition.plan.name, if restart { "restart" } else { "off" });
         partition.lifecycle().reset();
         if restart {
             partition.kick_others(vcpu);

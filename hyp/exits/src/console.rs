@@ -11,7 +11,7 @@ use bulkhead_arch::boot;
 use bulkhead_arch::mmu::Mmio;
 use bulkhead_arch::once::Once;
 use bulkhead_arch::uart::Uart;
-use bulkhead_policy::console::{Bytes, FOCUS_NEXT, Tag, defuse};
+use bulkhead_policy::console::{Bytes, FOCUS_NEXT, LOG, Log, Tag, defuse};
 use bulkhead_policy::platform::UartModel;
 use heapless::Deque;
 use spin::Mutex;
@@ -20,6 +20,11 @@ use crate::system::{Partition, System, system};
 
 /// Bytes sent or taken in one go: at least the depth of a port's FIFO, so that the transmit interrupt follows.
 const BURST: usize = 32;
+
+/// [`print`] waits until at most this much of the log is left to send.
+const ROOM: usize = LOG / 2;
+/// [`try_print`] finds room while at most this much is left to send. The rest is kept for [`print`]: no guest's doing fills the log.
+const MORE_ROOM: usize = LOG / 4 * 3;
 
 struct Console {
     uart: Uart,
@@ -37,8 +42,10 @@ static CONSOLE: Once<Mutex<Console>> = Once::new();
 /// The same port for the last message of a machine that stops.
 static LAST: Mutex<Option<(UartModel, Mmio)>> = Mutex::new(None);
 /// The hypervisor's own lines.
-static LOG: Mutex<Deque<u8, 4096>> = Mutex::new(Deque::new());
-/// Somebody found the console locked and has bytes to send.
+static LINES: Mutex<Log> = Mutex::new(Log::new());
+/// The last line waited for room in vain. The next ones do not, so that a port which never sends costs a second in all.
+static IN_VAIN: AtomicBool = AtomicBool::new(false);
+/// Somebody found the console locked and has bytes to send or to hand on.
 static WANTED: AtomicBool = AtomicBool::new(false);
 /// A partition owns the serial port.
 static GIVEN_AWAY: AtomicBool = AtomicBool::new(false);
@@ -70,33 +77,57 @@ pub fn init_last(port: Option<(UartModel, Mmio)>) {
     *LAST.lock() = port;
 }
 
-/// Prints a line of the hypervisor's.
+/// Prints a line of the hypervisor's, as [`print`] does.
 #[macro_export]
 macro_rules! println {
     ($($argument:tt)*) => { $crate::console::print(format_args!("{}\n", format_args!($($argument)*))) };
 }
 
-/// Queues text of the hypervisor's and sends what the line takes. What exceeds the queue is lost.
-pub fn print(text: fmt::Arguments<'_>) {
-    let mut log = LOG.lock();
-    let queue = &mut |byte| {
-        if byte == b'\n' {
-            let _ = log.push_back(b'\r');
+/// Prints a line of the hypervisor's, as [`try_print`] does.
+#[macro_export]
+macro_rules! try_println {
+    ($($argument:tt)*) => { $crate::console::try_print(format_args!("{}\n", format_args!($($argument)*))) };
+}
+
+/// Queues a line of the hypervisor's and sends what the port takes. Waits for room, a second at most: not where a guest waits for it.
+pub fn print(line: fmt::Arguments<'_>) {
+    let deadline = boot::in_a_second();
+    let mut limit = ROOM;
+    while !queue(line, limit) && limit == ROOM {
+        if IN_VAIN.load(Ordering::Relaxed) || console().is_none() || boot::is_past(deadline) {
+            limit = LOG;
         }
-        let _ = log.push_back(byte);
-    };
-    // A queue does not fail.
-    let _ = Bytes(queue).write_fmt(text);
+    }
+    IN_VAIN.store(limit == LOG, Ordering::Relaxed);
+}
+
+/// Queues a line of the hypervisor's and sends what the port takes. Where there is no room, it is lost.
+pub fn try_print(line: fmt::Arguments<'_>) {
+    queue(line, MORE_ROOM);
+}
+
+/// False where there is no room; only [`print`] then tries again.
+fn queue(line: fmt::Arguments<'_>, limit: usize) -> bool {
+    let mut log = LINES.lock();
+    let queued = log.push(line, limit);
+    if !queued && limit != ROOM {
+        log.lose();
+    }
     drop(log);
     send(0, true);
+    queued
 }
 
 /// Waits until everything queued is on the line, a second at most: a port that its firmware has left without a clock never sends.
 pub fn flush() {
     if let Some(console) = console() {
-        let mut console = console.lock();
+        let mut locked = console.lock();
         let deadline = boot::in_a_second();
-        while (console.pump_all(system()) || console.uart.is_busy()) && !boot::is_past(deadline) {}
+        while (locked.pump_all(system())
+            || system().is_some_and(System::was_console_in_use)
+            || locked.uart.is_busy())
+            && !boot::is_past(deadline)
+        {}
     }
 }
 
@@ -129,24 +160,33 @@ pub fn send(source: usize, urgent: bool) {
             }
             break;
         }
-        // Whoever holds the lock looks at this after releasing it; if that was between the two, the second try succeeds.
-        WANTED.store(true, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
+        // If whoever holds the lock looked between the two, the second try succeeds.
+        want();
     }
     look_after_others(console);
 }
 
 /// What the console could not do for `source` while that used its emulated UART, on a CPU of its own.
 pub fn resume(source: usize) {
-    if let Some((console, system)) = console().zip(system())
-        && let Some(mut locked) = console.try_lock()
-    {
-        let full = locked.typed.is_full();
-        if locked.hand_on(system) && full {
-            locked.uart.set_transmit_interrupt(true);
+    if let Some((console, system)) = console().zip(system()) {
+        if let Some(mut locked) = console.try_lock() {
+            let full = locked.typed.is_full();
+            if locked.hand_on(system) && full {
+                locked.uart.set_transmit_interrupt(true);
+            }
+        } else {
+            // What was typed is handed on at the transmit interrupt.
+            want();
         }
     }
     send(source, true);
+}
+
+/// Says that the console was locked: whoever holds it looks at this after releasing it.
+#[cold]
+fn want() {
+    WANTED.store(true, Ordering::SeqCst);
+    fence(Ordering::SeqCst);
 }
 
 /// Who found the console locked went away: the transmit interrupt sends their bytes, which are not this CPU's work.
@@ -205,7 +245,7 @@ impl Console {
                 return true;
             }
             let byte = match source.checked_sub(1) {
-                None => LOG.lock().pop_front(),
+                None => LINES.lock().pop(),
                 Some(partition) => {
                     match system.and_then(|system| system.partition(partition)).map(Partition::next_byte) {
                         // In use: its own CPU sends the rest.
@@ -284,6 +324,6 @@ fn move_focus(system: &System) {
     let next = next_focus(system, FOCUS.load(Ordering::Relaxed));
     FOCUS.store(next, Ordering::Relaxed);
     if let Some(partition) = system.partition(next) {
-        println!("input to {}", partition.plan.name);
+        try_println!("input to {}", partition.plan.name);
     }
 }

@@ -115,7 +115,7 @@ extern "C" fn handle_serror() {
 #[cold]
 fn refuse(partition: &Partition, exception: Exception) {
     if partition.count_refusal(exception) {
-        println!(
+        try_println!(
             "partition {}: {} at pc {:#x}{}: given to the guest; more are only counted",
             partition.plan.name,
             match exception {

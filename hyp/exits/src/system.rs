@@ -102,6 +102,11 @@ impl System {
         *self.roles.get(cpu)?
     }
 
+    /// Whether the console found an emulated UART in use; who asks goes on with it instead of the partition's CPU.
+    pub(crate) fn was_console_in_use(&self) -> bool {
+        self.partitions.iter().any(|partition| partition.console_due.swap(false, Ordering::Acquire))
+    }
+
     /// Whether no partition will ever run again.
     pub fn all_off(&self) -> bool {
         self.partitions.iter().all(|partition| partition.lifecycle().is_off())
