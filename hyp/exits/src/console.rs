@@ -36,6 +36,8 @@ struct Console {
     typed: Deque<u8, BURST>,
     /// A tag and a byte that wait for room.
     out: Deque<u8, 16>,
+    /// There was no room for all that was typed. What is left in the FIFO does not interrupt again by itself.
+    unread: bool,
 }
 
 static CONSOLE: Once<Mutex<Console>> = Once::new();
@@ -69,6 +71,7 @@ pub fn init(model: UartModel, registers: Mmio) {
         last: b'\n',
         typed: Deque::new(),
         out: Deque::new(),
+        unread: false,
     }));
 }
 
@@ -170,8 +173,7 @@ pub fn send(source: usize, urgent: bool) {
 pub fn resume(source: usize) {
     if let Some((console, system)) = console().zip(system()) {
         if let Some(mut locked) = console.try_lock() {
-            let full = locked.typed.is_full();
-            if locked.hand_on(system) && full {
+            if locked.hand_on(system) && locked.unread {
                 locked.uart.set_transmit_interrupt(true);
             }
         } else {
@@ -310,10 +312,9 @@ pub fn interrupt(system: &System) {
         let Some(byte) = locked.uart.receive() else { break };
         let _ = locked.typed.push_back(byte);
     }
-    // What cannot be done now is done at the next transmit interrupt, which comes as long as there is room to transmit. What
-    // was left in the FIFO does not interrupt again by itself.
-    let full = locked.typed.is_full();
-    let more = (locked.hand_on(system) && full) | locked.pump_all(Some(system));
+    // What cannot be done now is done at the next transmit interrupt, which comes as long as there is room to transmit.
+    locked.unread = locked.typed.is_full();
+    let more = (locked.hand_on(system) && locked.unread) | locked.pump_all(Some(system));
     locked.uart.set_transmit_interrupt(more);
     drop(locked);
     look_after_others(console);
