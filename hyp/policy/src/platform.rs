@@ -389,9 +389,10 @@ fn ram<'a>(tree: &'a Tree<'a>) -> Result<Vec<Region<Pa>>, PlatformError<'a>> {
             continue;
         }
         for (address, size) in node.raw_reg().filter(|&(_, size)| size != 0) {
-            let message = "its reg runs past the end of the address space";
-            let mut region =
-                Region::new(Pa::new(address), size).ok_or(PlatformError { path: node.path(), message })?;
+            // What stage 2 can lead to (Arm ARM DDI 0487, D8.1.6).
+            let message = "its reg goes beyond 48 address bits";
+            let region = Region::new(Pa::new(address), size).filter(|region| region.last().raw() >> 48 == 0);
+            let mut region = region.ok_or(PlatformError { path: node.path(), message })?;
             for other in &mut ram {
                 if region < *other {
                     core::mem::swap(other, &mut region);

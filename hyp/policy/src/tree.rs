@@ -38,7 +38,7 @@ const MAX_DEPTH: usize = 32;
 /// Trees with more nodes are refused: the index has to fit in the boot heap.
 const MAX_NODES: usize = 4096;
 /// Longer node names are refused (2.2.1 allows 31 characters before the unit address).
-const MAX_NAME: usize = 127;
+pub(crate) const MAX_NAME: usize = 127;
 /// Longer paths are refused.
 const MAX_PATH: usize = 512;
 /// Trees whose paths together have more bytes are refused, for the same reason.

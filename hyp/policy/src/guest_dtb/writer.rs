@@ -9,7 +9,7 @@ use crate::console::Bytes;
 
 use super::DtbError;
 use crate::addr::{Address, Region};
-use crate::tree::Property;
+use crate::tree::{MAX_NAME, Property};
 
 const MAGIC: u32 = 0xd00d_feed;
 const VERSION: u32 = 17;
@@ -90,8 +90,15 @@ impl<'o> Writer<'o> {
     /// Begins a node of this name; the root's is empty.
     pub(crate) fn begin(&mut self, name: fmt::Arguments<'_>) {
         self.put_cell(BEGIN_NODE);
-        // Writing fails only where there is no space, which is noted.
-        let _ = Bytes(&mut |byte| self.put(&[byte])).write_fmt(name);
+        // Longer ones, made of a long name of the board's and an address, are cut: no reader takes them. Writing fails only where
+        // there is no space, which is noted.
+        let end = self.at.saturating_add(MAX_NAME);
+        let _ = Bytes(&mut |byte| {
+            if self.at < end {
+                self.put(&[byte]);
+            }
+        })
+        .write_fmt(name);
         self.put(&[0]);
         self.pad();
     }
