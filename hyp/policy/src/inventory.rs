@@ -228,7 +228,8 @@ mod tests {
     #[test]
     fn each_flipped_bit_is_found() {
         let text = sample();
-        for bit in 0..text.len() * 8 {
+        // Miri takes minutes for all of them.
+        for bit in (0..text.len() * 8).step_by(if cfg!(miri) { 211 } else { 1 }) {
             let mut bytes = text.clone().into_bytes();
             bytes[bit / 8] ^= 1 << (bit % 8);
             // What stands around the digits of the last line is of no interest.

@@ -614,6 +614,7 @@ proptest! {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "the same code as in other tests, four times")]
 fn a_damaged_kernel_stops_its_partition_alone() {
     let board = tree(VIRT);
     let manifest = tree(&demo());
