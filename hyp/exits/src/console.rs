@@ -193,6 +193,8 @@ fn want() {
 
 /// Who found the console locked went away: the transmit interrupt sends their bytes, which are not this CPU's work.
 fn look_after_others(console: &Mutex<Console>) {
+    // The other half of `want`: of the release before and a failed attempt there, one sees the other.
+    fence(Ordering::SeqCst);
     if WANTED.load(Ordering::SeqCst)
         && let Some(mut locked) = console.try_lock()
     {

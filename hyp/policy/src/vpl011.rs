@@ -9,8 +9,8 @@ use heapless::Deque;
 
 /// Bytes that wait for the real console.
 const TRANSMIT: usize = 256;
-/// Bytes typed that wait for the guest.
-const RECEIVE: usize = 128;
+/// Bytes typed, or pasted, that wait for the guest.
+const RECEIVE: usize = 512;
 
 const DR: u64 = 0x00;
 const FR: u64 = 0x18;

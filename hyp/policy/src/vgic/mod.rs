@@ -705,19 +705,23 @@ impl Vgic {
     }
 
     /// An interrupt that is pended again while a list register holds it active waits in its bank until its end, which EL2 is to
-    /// see. Pending and active at once in a list register, it would come next after its end, whatever waits by then.
+    /// see. Pending and active at once in a list register, it would come next after its end, whatever waits by then. EL2 is to see
+    /// the end, too, of one whose line has risen since it was loaded.
     fn repend_resident<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
         let Some((used, slots)) = self.vcpus.get(vcpu).map(|private| (private.used, private.slots)) else {
             return;
         };
         for n in bits(used) {
-            let Some(slot) = slots.get(n).copied() else { continue };
+            let Some(mut slot) = slots.get(n).copied() else { continue };
             let Some((bank, bit)) = self.bank_bit(vcpu, slot.intid) else { continue };
-            if bank.latched & bank.resident & mask(bit) == 0 {
+            if bank.pending() & bank.resident & mask(bit) == 0 {
                 continue;
             }
+            let latched = bank.latched & mask(bit) != 0;
+            let is_high = bank.line & !bank.edge & mask(bit) != 0;
             let Some(mut entry) = machine.read_list_register(n) else { continue };
-            if !entry.active {
+            let mut see_end = true;
+            if !entry.active && latched {
                 // It is pending already: the two are one, unless another vCPU sent it.
                 let others = self
                     .private_with_senders(vcpu, slot.intid)
@@ -725,21 +729,20 @@ impl Vgic {
                 if !others {
                     let Some((bank, _)) = self.bank_bit(vcpu, slot.intid) else { continue };
                     bank.latched &= !mask(bit);
+                    slot.flags |= Slot::LATCHED;
                     // Hardware joined what software had made pending: the physical interrupt has an end, too.
-                    if entry.hardware || bank.in_service & mask(bit) == 0 {
-                        continue;
-                    }
+                    see_end = is_high || (!entry.hardware && bank.in_service & mask(bit) != 0);
                 }
             }
-            if !entry.notify_end {
+            if see_end && !entry.notify_end {
                 // Without the hardware bit, EL2 deactivates the physical interrupt at the end.
                 entry.hardware = false;
                 entry.notify_end = true;
                 machine.write_list_register(n, Some(entry));
-                let flags = (slot.flags | Slot::NOTIFY_END) & !Slot::HARDWARE;
-                if let Some(place) = self.vcpus.get_mut(vcpu).and_then(|private| private.slots.get_mut(n)) {
-                    place.flags = flags;
-                }
+                slot.flags = (slot.flags | Slot::NOTIFY_END) & !Slot::HARDWARE;
+            }
+            if let Some(place) = self.vcpus.get_mut(vcpu).and_then(|private| private.slots.get_mut(n)) {
+                *place = slot;
             }
         }
     }

@@ -4,6 +4,7 @@
 //! acknowledged is always the pending interrupt of the highest priority.
 
 use std::collections::BTreeSet;
+use std::vec;
 use std::vec::Vec;
 
 use proptest::prelude::*;
@@ -496,6 +497,16 @@ fn a_line_interrupts_for_as_long_as_it_is_high() {
     set(&mut world, Some(0), false);
     assert_eq!(world.end(0), Some(UART));
     assert_eq!(world.take(0), None);
+    // Falls and rises again while it is handled.
+    for (first, second) in [(None, None), (Some(0), None), (None, Some(0)), (Some(0), Some(0))] {
+        set(&mut world, None, true);
+        assert_eq!(world.acknowledge(0), Some(UART));
+        set(&mut world, first, false);
+        set(&mut world, second, true);
+        assert_eq!(world.end(0), Some(UART));
+        assert_eq!(world.take(0), Some(UART));
+        set(&mut world, None, false);
+    }
     // Falls while offered.
     set(&mut world, None, true);
     set(&mut world, None, false);
@@ -780,6 +791,10 @@ enum Step {
     Timer,
     PhysicalTimer,
     Spi,
+    /// The line of the emulated device, and whether it changes on the CPU of vCPU 0.
+    Line(bool, bool),
+    /// Software pends that device's interrupt.
+    Pend,
     Acknowledge,
     End,
     Disable(u8),
@@ -794,6 +809,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Timer),
         1 => Just(Step::PhysicalTimer),
         1 => Just(Step::Spi),
+        3 => (any::<bool>(), any::<bool>()).prop_map(|(level, here)| Step::Line(level, here)),
+        1 => Just(Step::Pend),
         4 => Just(Step::Acknowledge),
         4 => Just(Step::End),
         1 => (0..16_u8).prop_map(Step::Disable),
@@ -817,6 +834,7 @@ proptest! {
         let mut world = World::of(if v2 { Model::V2 } else { Model::V3 });
         let (mut pending, mut active, mut enabled) = (BTreeSet::<(IntId, u8)>::new(), Vec::<IntId>::new(), u32::MAX);
         let mut priority = [0_u8; 64];
+        let (mut line, mut pended) = (false, false);
         for (n, value) in priorities.into_iter().enumerate() {
             priority[n] = value << 3;
             world.set_priority(n as u64, value << 3);
@@ -839,6 +857,22 @@ proptest! {
                         pending.insert((intid, 0));
                     }
                 }
+                Step::Line(level, here) => {
+                    line = level;
+                    let (vgic, machine) = world.on(usize::from(!here));
+                    vgic.set_line(machine, Some(usize::from(!here)), UART, level);
+                    world.settle();
+                    if level {
+                        pending.insert((UART, 0));
+                    } else if !pended {
+                        pending.remove(&(UART, 0));
+                    }
+                }
+                Step::Pend => {
+                    pended = true;
+                    world.write(1, ISPENDR + 4, mask(1));
+                    pending.insert((UART, 0));
+                }
                 Step::Acknowledge => {
                     let running = active.last().map_or(0x100, |intid| u32::from(priority[intid.raw() as usize]));
                     let best = pending
@@ -853,6 +887,12 @@ proptest! {
                     prop_assert_eq!(taken.map(|intid| priority[intid.raw() as usize]), best);
                     if let Some(intid) = taken {
                         prop_assert!(pending.remove(&(intid, world.sender)), "{} came from nowhere", intid);
+                        if intid == UART {
+                            pended = false;
+                            if line {
+                                pending.insert((UART, 0));
+                            }
+                        }
                         active.push(intid);
                     }
                 }
