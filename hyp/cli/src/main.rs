@@ -68,7 +68,7 @@ enum Command {
         /// Write what goes on the boot partition of a Raspberry Pi 4's card
         #[arg(long, value_name = "DIR", conflicts_with = "out")]
         sd: Option<PathBuf>,
-        /// Check against this device tree, taken from a real board, and not against QEMU's
+        /// Check against this device tree, source or blob, taken from a real board, and not against QEMU's
         #[arg(long, value_name = "FILE")]
         dtb: Option<PathBuf>,
         /// Overwrite files in the card's folder whoever wrote them
@@ -87,7 +87,7 @@ enum Command {
     Check {
         #[command(flatten)]
         input: Input,
-        /// Check against this device tree, taken from a real board, and not against QEMU's
+        /// Check against this device tree, source or blob, taken from a real board, and not against QEMU's
         #[arg(long, value_name = "FILE")]
         dtb: Option<PathBuf>,
         /// How findings are written: text on standard error, a document on standard output

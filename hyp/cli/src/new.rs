@@ -17,7 +17,7 @@ use crate::dts::{self, Source};
 use crate::import::read_tree;
 use crate::output::write_new;
 use crate::setup::{self, Need};
-use crate::{input, say, source};
+use crate::{say, source};
 
 /// Options of `new`.
 #[derive(clap::Args)]
@@ -55,7 +55,7 @@ pub fn run(options: &New) -> Result<()> {
                 // Its tree is in Debian's kernel package.
                 setup::ensure(&[Need::Apt])?;
             }
-            let choice = (String::new(), options.machine.arguments());
+            let choice = options.machine.arguments();
             (starter(&board.tree()?, Some(&board))?, board.label.to_owned(), choice)
         }
     };
@@ -67,24 +67,16 @@ pub fn run(options: &New) -> Result<()> {
             "{RTOS_KERNEL} is yours to supply, beside the manifest or in a folder of --payloads"
         ));
     }
-    let (before, choice) = choice;
-    say::note(format_args!("next: {before}cargo bulkhead check {} {choice}", out.display()));
+    say::note(format_args!("next: cargo bulkhead check {} {choice}", out.display()));
     Ok(())
 }
 
-/// The options with which the manifest is checked for the board whose tree is in `path`, and what is to be run before: check takes
-/// the tree as firmware hands it over.
-fn choice(path: &Path, tree: &[u8]) -> Result<(String, String)> {
+/// The options with which the manifest is checked for the board whose tree is in `path`.
+fn choice(path: &Path, tree: &[u8]) -> Result<String> {
     let board = Tree::new(tree)?;
     let platform = Platform::from_tree(&board, &BOARDS).map_err(|error| anyhow::anyhow!("{error}"))?;
     let name = platform.board.map_or_else(String::new, |board| format!(" --board {}", board.name));
-    let compiled = if input::bytes(path)? == tree { path.to_owned() } else { path.with_extension("dtb") };
-    let before = if compiled == path {
-        String::new()
-    } else {
-        format!("dtc -O dtb -o {} {} && ", compiled.display(), path.display())
-    };
-    Ok((before, format!("--dtb {}{name}", compiled.display())))
+    Ok(format!("--dtb {}{name}", path.display()))
 }
 
 /// The amounts of memory that are tried for Linux.
@@ -419,12 +411,12 @@ mod tests {
         let said = |name: &str| {
             let path = folder.path().join(name);
             std::fs::copy(boards.join(name), &path).expect("copied");
-            let (before, choice) = choice(&path, &read_tree(&path).expect("a tree")).expect("a board");
-            format!("{before}check {choice}").replace(&format!("{}/", folder.path().display()), "")
+            let choice = choice(&path, &read_tree(&path).expect("a tree")).expect("a board");
+            choice.replace(&format!("{}/", folder.path().display()), "")
         };
-        assert_eq!(said("rpi4-8g.dtb"), "check --dtb rpi4-8g.dtb --board rpi4");
-        assert_eq!(said("sharing.dtb"), "check --dtb sharing.dtb");
-        assert_eq!(said("sharing.dts"), "dtc -O dtb -o sharing.dtb sharing.dts && check --dtb sharing.dtb");
+        assert_eq!(said("rpi4-8g.dtb"), "--dtb rpi4-8g.dtb --board rpi4");
+        assert_eq!(said("sharing.dtb"), "--dtb sharing.dtb");
+        assert_eq!(said("sharing.dts"), "--dtb sharing.dts");
     }
 
     #[test]

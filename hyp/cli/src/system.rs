@@ -23,6 +23,7 @@ use crate::bundle::{self, Payload};
 use crate::diagnostic::Diagnostic;
 use crate::elf::{Executable, Sizes};
 use crate::findings::Findings;
+use crate::import;
 use crate::initramfs;
 use crate::input;
 use crate::linux::{self, LinuxParts};
@@ -234,7 +235,7 @@ pub fn checked_where<T>(
     with: impl FnOnce(Checked<'_>) -> Result<T>,
 ) -> Result<T> {
     let (blob, whose) = match &recipe.tree {
-        Some(path) => (input::bytes(path)?, path.display().to_string()),
+        Some(path) => (import::read_tree(path)?, path.display().to_string()),
         None => (recipe.board.tree()?, "QEMU's device tree".to_owned()),
     };
     let board = Tree::new(&blob).with_context(|| whose.clone())?;

@@ -239,6 +239,7 @@ fn trees_that_are_none() {
         fails("/dev/zero has more than 16 MiB", &with("/dev/zero"));
     }
     fails("empty.dts does not compile", &["import", "xen", "empty.dts"]);
+    fails("empty.dts does not compile", &["check", "good.dts", "--dtb", "empty.dts"]);
     fails("good.dts has no domains", &["import", "xen", "good.dts"]);
     fails("good.dts: /: there is no memory node", &["new", "--dtb", "good.dts"]);
     fails("cannot read nothing", &["import", "xen", "good.dts", "--imagebuilder", "nothing"]);

@@ -13,7 +13,7 @@ use bulkhead_policy::inventory::Inventory;
 use bulkhead_policy::irq::IntId;
 use bulkhead_policy::plan::{MAX_CPUS, PartitionPlan, Plan};
 use bulkhead_policy::platform::Platform;
-use bulkhead_policy::stage2::{Kind, Stage2, Table};
+use bulkhead_policy::stage2::{Stage2, Table};
 use bulkhead_policy::tree::Tree;
 use bulkhead_policy::vgic::Vgic;
 
@@ -51,12 +51,8 @@ fn partition(
     platform: &Platform<'_>,
 ) -> Result<Partition, &'static str> {
     let cpu_interface = platform.gic.guest_cpu_interface();
-    let mut mappings = Vec::new();
-    plan.mappings().for_each(|mapping| mappings.push(mapping));
-    if let Some(frame) = cpu_interface {
-        mappings.push((frame.mapped.start(), frame.pa, frame.mapped.size(), Kind::Device));
-    }
-    let pool = vec![Table::EMPTY; plan.tables(platform)].leak();
+    let mappings = plan.mappings(&platform.gic);
+    let pool = vec![Table::EMPTY; Stage2::tables_for(&mappings)].leak();
     let base = Pa::new(mmu::physical_address(pool.as_ptr() as u64));
     let mut stage2 = Stage2::new(pool, base).map_err(|_| "no stage-2 tables")?;
     for (ipa, pa, size, kind) in mappings {

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use crate::addr::{Ipa, Region};
 use crate::plan::{MAX_CPUS, MAX_VCPUS, MemoryWindow, PartitionPlan, Plan};
 use crate::platform::{self, EnableMethod, Gic, Platform};
+use crate::stage2::Stage2;
 use crate::tree::{Node, Tree};
 use crate::{bundle, inventory};
 
@@ -106,7 +107,7 @@ pub fn check_with<'a>(
         check_addresses(draft, &access, platform, &mut findings);
         let Some(partition) = finish(draft, access, payload, is_damaged, &mut findings) else { continue };
         // What they are allocated from has blocks of a power of two.
-        let needed = partition.tables(platform).next_power_of_two();
+        let needed = Stage2::tables_for(&partition.mappings(&platform.gic)).next_power_of_two();
         if needed > tables {
             let values = [needed, tables].map(|tables| Value::Number(tables as u64));
             findings.push(Rule::TooManyTables, draft.at(Key::Memory), &values);

@@ -10,9 +10,9 @@ use bulkhead_board::divided::DividedDevice;
 
 use crate::addr::{Ipa, Pa, Region};
 use crate::irq::{IntId, Trigger};
-use crate::platform::Platform;
+use crate::platform::Gic;
 use crate::shared_page::SharedPage;
-use crate::stage2::{Kind, Stage2};
+use crate::stage2::{Kind, Mapping};
 
 /// Everything that will run on the machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -172,17 +172,16 @@ impl PartitionPlan<'_> {
         })
     }
 
-    /// How many stage-2 tables it takes, 4 KiB each.
+    /// Everything that is mapped at stage 2 with this GIC. Nothing twice, though devices may share pages.
     #[must_use]
-    pub fn tables(&self, platform: &Platform<'_>) -> usize {
-        let frame = platform.gic.guest_cpu_interface();
-        let frame = frame.map(|frame| (frame.mapped.start(), frame.pa, frame.mapped.size()));
-        let mappings = self.mappings().map(|(ipa, pa, size, _)| (ipa, pa, size));
-        Stage2::tables_for(mappings.chain(frame))
-    }
-
-    /// Everything that is mapped at stage 2: IPA, PA, size, kind. Nothing twice, though devices may share pages.
-    pub fn mappings(&self) -> impl Iterator<Item = (Ipa, Pa, u64, Kind)> + '_ {
+    pub fn mappings(&self, gic: &Gic) -> Vec<Mapping> {
+        let mut mappings = Vec::new();
+        for window in &self.memory {
+            mappings.push((window.ipa, window.pa, window.size, Kind::Memory));
+        }
+        if let Some(frame) = gic.guest_cpu_interface() {
+            mappings.push((frame.mapped.start(), frame.pa, frame.mapped.size(), Kind::Device));
+        }
         let mut devices: Vec<(u64, u64)> = Vec::new();
         for window in self.devices.iter().filter(|window| window.part.is_none()) {
             let (mut start, mut end) = (window.pa.raw(), window.pa.raw().saturating_add(window.size));
@@ -196,11 +195,10 @@ impl PartitionPlan<'_> {
             });
             devices.push((start, end));
         }
-        let memory = self.memory.iter().map(|window| (window.ipa, window.pa, window.size, Kind::Memory));
         // A device is found where it is.
-        let device = |(start, end): (u64, u64)| {
-            (Ipa::new(start), Pa::new(start), end.saturating_sub(start), Kind::Device)
-        };
-        memory.chain(devices.into_iter().map(device))
+        for (start, end) in devices {
+            mappings.push((Ipa::new(start), Pa::new(start), end.saturating_sub(start), Kind::Device));
+        }
+        mappings
     }
 }

@@ -33,6 +33,9 @@ const NORMAL: u64 = 0b1111 << 2;
 /// MemAttr[3:0]: Device-nGnRE.
 const DEVICE_NGNRE: u64 = 0b0001 << 2;
 
+/// IPA, PA, size in bytes, and what is there.
+pub type Mapping = (Ipa, Pa, u64, Kind);
+
 /// What is mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -75,11 +78,11 @@ impl<'a> Stage2<'a> {
         Ok(Self { pool, base, used: 1 })
     }
 
-    /// A number of tables that suffices for these ranges of (IPA, PA, size): the root, and for each range what its
-    /// unaligned ends need, or all of it where the difference of the addresses forbids blocks.
+    /// A number of tables that suffices for these mappings: the root, and for each what its unaligned ends need, or all of it
+    /// where the difference of the addresses forbids blocks.
     #[must_use]
-    pub fn tables_for(ranges: impl Iterator<Item = (Ipa, Pa, u64)>) -> usize {
-        ranges.fold(1, |tables, (ipa, pa, size)| {
+    pub fn tables_for(mappings: &[Mapping]) -> usize {
+        mappings.iter().fold(1, |tables, &(ipa, pa, size, _)| {
             let end = ipa.raw().saturating_add(size);
             let needed = |shift: u32| {
                 let within = (1_u64 << shift).wrapping_sub(1);
@@ -241,12 +244,15 @@ mod tests {
 
     #[test]
     fn the_largest_block_that_fits_is_used() {
-        let ranges = [(0x4000_0000, 0x8000_0000, 0x4020_0000), (0x900_0000, 0x900_0000, 0x1000)];
-        let ranges = ranges.map(|(ipa, pa, size)| (Ipa::new(ipa), Pa::new(pa), size));
-        let mut pool = vec![Table::EMPTY; Stage2::tables_for(ranges.into_iter())];
+        let mappings = [
+            (Ipa::new(0x4000_0000), Pa::new(0x8000_0000), 0x4020_0000, Kind::Memory),
+            (Ipa::new(0x900_0000), Pa::new(0x900_0000), 0x1000, Kind::Device),
+        ];
+        let mut pool = vec![Table::EMPTY; Stage2::tables_for(&mappings)];
         let mut tables = Stage2::new(&mut pool, Pa::new(0x1000)).unwrap();
-        tables.map(Ipa::new(0x4000_0000), Pa::new(0x8000_0000), 0x4020_0000, Kind::Memory).unwrap();
-        tables.map(Ipa::new(0x900_0000), Pa::new(0x900_0000), 0x1000, Kind::Device).unwrap();
+        for (ipa, pa, size, kind) in mappings {
+            tables.map(ipa, pa, size, kind).unwrap();
+        }
         // One level-1 block, one level-2 table for the rest, a level-2 and a level-3 table for the device.
         assert_eq!((tables.used, tables.pool.len()), (4, 4));
         assert_eq!(tables.translate(Ipa::new(0x4000_1234)), Some((Pa::new(0x8000_1234), Kind::Memory)));

@@ -256,7 +256,7 @@ fn sound(plan: &Plan<'_>, platform: &Platform<'_>) {
             }
         }
         sound_images(partition);
-        sound_tables(partition);
+        sound_tables(partition, &platform.gic);
         if let Some(console) = &partition.console {
             assert!(partition.interrupts.iter().all(|owned| owned.intid != console.intid));
         }
@@ -312,11 +312,11 @@ fn sound_images(partition: &PartitionPlan<'_>) {
 }
 
 /// The tables translate the edges of every mapping as the plan says, and nothing beside them.
-fn sound_tables(partition: &PartitionPlan<'_>) {
-    let mappings: Vec<_> = partition.mappings().collect();
+fn sound_tables(partition: &PartitionPlan<'_>, gic: &Gic) {
+    let mappings = partition.mappings(gic);
     let ipas: Vec<_> = mappings.iter().map(|&(ipa, _, size, _)| (region(ipa, size), 0)).collect();
     apart(&ipas, "mapped");
-    let count = Stage2::tables_for(mappings.iter().map(|&(ipa, pa, size, _)| (ipa, pa, size)));
+    let count = Stage2::tables_for(&mappings);
     if count > if cfg!(miri) { 8 } else { MOST_TABLES } {
         return;
     }

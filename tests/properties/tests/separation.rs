@@ -9,7 +9,7 @@ use bulkhead_policy::addr::{BLOCK_1G, BLOCK_2M, Ipa, PAGE_SIZE, Pa, Region};
 use bulkhead_policy::manifest;
 use bulkhead_policy::plan::{PartitionPlan, Plan};
 use bulkhead_policy::platform::{Platform, Reservation};
-use bulkhead_policy::stage2::{Kind, Stage2, Table};
+use bulkhead_policy::stage2::{Kind, Mapping, Stage2, Table};
 use bulkhead_policy::tree::Tree;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use proptest::prelude::*;
@@ -124,11 +124,10 @@ fn check(partitions: &[Random], with: impl FnOnce(&Plan<'_>, &Platform<'_>)) -> 
 }
 
 /// The tables of a partition, as the hypervisor builds them.
-fn tables<'a>(pool: &'a mut Vec<Table>, plan: &PartitionPlan<'_>) -> Stage2<'a> {
-    let count = Stage2::tables_for(plan.mappings().map(|(ipa, pa, size, _)| (ipa, pa, size)));
-    *pool = vec![Table::EMPTY; count];
+fn tables<'a>(pool: &'a mut Vec<Table>, mappings: &[Mapping]) -> Stage2<'a> {
+    *pool = vec![Table::EMPTY; Stage2::tables_for(mappings)];
     let mut tables = Stage2::new(pool, TABLES_AT).expect("a pool");
-    for (ipa, pa, size, kind) in plan.mappings() {
+    for &(ipa, pa, size, kind) in mappings {
         tables.map(ipa, pa, size, kind).expect("the number of tables suffices");
     }
     tables
@@ -136,9 +135,9 @@ fn tables<'a>(pool: &'a mut Vec<Table>, plan: &PartitionPlan<'_>) -> Stage2<'a> 
 
 /// Every page of the PA space that the tables reach, by asking for every page that could be mapped: all of the IPA space in
 /// steps of 4 KiB would be 2^27 questions, so whole unmapped GiB are left out by what the tables themselves say.
-fn reached(plan: &PartitionPlan<'_>, tables: &Stage2<'_>) -> BTreeMap<u64, (u64, Kind)> {
+fn reached(mappings: &[Mapping], tables: &Stage2<'_>) -> BTreeMap<u64, (u64, Kind)> {
     let mut reached = BTreeMap::new();
-    for (ipa, _, size, _) in plan.mappings() {
+    for &(ipa, _, size, _) in mappings {
         // A page on either side as well: nothing may be mapped beyond the edges.
         let first = ipa.raw().saturating_sub(PAGE_SIZE);
         let mut at = first;
@@ -175,16 +174,17 @@ proptest! {
                 assert_eq!(partition.memory.len(), random.memory.len());
                 assert_eq!(partition.cpus, random.cpus.iter().map(|&cpu| cpu as usize).collect::<Vec<_>>());
 
+                let mappings = partition.mappings(&platform.gic);
                 let mut expected = BTreeMap::new();
-                for (ipa, pa, size, kind) in partition.mappings() {
+                for &(ipa, pa, size, kind) in &mappings {
                     for page in (0..size).step_by(PAGE_SIZE as usize) {
                         let twice = expected.insert(ipa.raw() + page, (pa.raw() + page, kind));
                         assert!(twice.is_none(), "IPA {:#x} is mapped twice", ipa.raw() + page);
                     }
                 }
                 let mut pool = Vec::new();
-                let tables = tables(&mut pool, partition);
-                let reached = reached(partition, &tables);
+                let tables = tables(&mut pool, &mappings);
+                let reached = reached(&mappings, &tables);
                 assert_eq!(&reached, &expected);
 
                 for &(pa, kind) in reached.values() {
