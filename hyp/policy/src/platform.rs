@@ -11,6 +11,7 @@ use bulkhead_board::power::PowerModel;
 
 use crate::addr::{Ipa, PAGE_SIZE, Pa, Region};
 use crate::irq::IntId;
+use crate::stage2::IPA_BITS;
 use crate::tree::{GicInterrupt, Node, Tree};
 use crate::vgic::redistributor;
 
@@ -498,6 +499,13 @@ fn enable_method(node: Node<'_>) -> Option<EnableMethod> {
 /// Frames by their order in `reg` (Linux bindings `arm,gic-v3` and `arm,gic`).
 fn gic(node: Node<'_>, v3: bool) -> Result<Gic, PlatformError<'_>> {
     let error = |message| PlatformError { path: node.path(), message };
+    // Guests have the frames where the board has them.
+    let in_reach = |frame: Region<Pa>| {
+        frame.start().raw().is_multiple_of(PAGE_SIZE) && frame.last().raw() < 1 << IPA_BITS
+    };
+    if !node.reg().flatten().all(in_reach) {
+        return Err(error("its reg has a frame that is not 4 KiB aligned or not within 39 address bits"));
+    }
     let mut frames = node.reg();
     let mut frame = |message| frames.next().flatten().ok_or(error(message));
     let distributor = frame("its reg has no GICD frame")?;
