@@ -121,13 +121,7 @@ impl Uart {
         (self.status() & self.layout.empty == 0).then(|| self.registers.read32(DATA) as u8)
     }
 
-    /// Interrupts on received bytes.
-    pub fn enable_receive_interrupt(&mut self) {
-        self.clear_receive_interrupt();
-        self.set_mask();
-    }
-
-    /// Whether room in the transmit FIFO interrupts.
+    /// Whether room in the transmit FIFO interrupts. Received bytes do from the first call with a change on.
     pub fn set_transmit_interrupt(&mut self, enabled: bool) {
         if self.transmit_interrupt != enabled {
             self.transmit_interrupt = enabled;

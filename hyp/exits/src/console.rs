@@ -286,7 +286,8 @@ impl Console {
 pub fn start_input(system: &System) {
     if let Some(console) = CONSOLE.get() {
         FOCUS.store(next_focus(system, usize::MAX), Ordering::Relaxed);
-        console.lock().uart.enable_receive_interrupt();
+        // The first interrupt takes what came before: it may fill the FIFO, and then no byte would interrupt again.
+        console.lock().uart.set_transmit_interrupt(true);
     }
 }
 

@@ -126,6 +126,8 @@ impl Vpl011 {
             DR => {
                 // A full FIFO drops the byte, as the hardware does.
                 let _ = self.transmit.push_back(value as u8);
+                // As long as there is room for half of the queue, and no longer: drivers write as much without looking.
+                self.raw &= !INT_TX;
                 if self.transmit.len() <= TRANSMIT / 2 {
                     self.raw |= INT_TX;
                 }
@@ -140,8 +142,8 @@ impl Vpl011 {
             ICR => {
                 self.raw &= !value;
                 if !self.receive.is_empty() {
-                    // Bytes that wait time out again; here time passes at once.
-                    self.raw |= INT_RX_TIMEOUT;
+                    // Bytes that wait time out again, and without a FIFO each comes for itself; here time passes at once.
+                    self.raw |= INT_RX | INT_RX_TIMEOUT;
                 }
             }
             DMACR => self.dma_control = value & 0x7,
@@ -232,6 +234,17 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_above_its_level_asks_for_nothing() {
+        let mut uart = Vpl011::new();
+        (0..TRANSMIT / 2).for_each(|_| uart.write(DR, 1));
+        assert_ne!(uart.read(RIS) as u32 & INT_TX, 0);
+        uart.write(DR, 1);
+        assert_eq!(uart.read(RIS) as u32 & INT_TX, 0);
+        assert_eq!(uart.pop_transmitted(), Some(1));
+        assert_ne!(uart.read(RIS) as u32 & INT_TX, 0);
+    }
+
+    #[test]
     fn typed_bytes_interrupt_until_they_are_read() {
         let mut uart = Vpl011::new();
         uart.write(IMSC, INT_RX.into());
@@ -243,11 +256,11 @@ mod tests {
         assert!(uart.line());
         assert_eq!(uart.read(DR), u64::from(b'b'));
         assert!(!uart.line());
-        // Cleared while bytes wait: they time out.
+        // Cleared while bytes wait: they come again.
         uart.write(IMSC, (INT_RX | INT_RX_TIMEOUT).into());
         uart.push_received(b'c');
         uart.write(ICR, INT_ALL.into());
-        assert_eq!(uart.read(MIS), u64::from(INT_RX_TIMEOUT));
+        assert_eq!(uart.read(MIS), u64::from(INT_RX | INT_RX_TIMEOUT));
         assert_eq!(uart.read(DR), u64::from(b'c'));
         assert!(!uart.line());
         for _ in 0..1000 {

@@ -248,20 +248,9 @@ impl Vgic {
     /// their state as in a power-down.
     pub fn stop_vcpu<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
         self.unload(machine, vcpu);
-        for bank in &mut self.shared {
-            // An interrupt that the vCPU took and never ended would stay active for ever.
-            for bit in bits(bank.active) {
-                if bank.home_of(bit) != vcpu {
-                    continue;
-                }
-                bank.active &= !mask(bit);
-                if bank.in_service & !bank.latched & mask(bit) != 0 {
-                    bank.in_service &= !mask(bit);
-                    if let Some(intid) = bank.intid(bit) {
-                        machine.deactivate(vcpu, intid);
-                    }
-                }
-            }
+        // An interrupt that the vCPU took and never ended would stay active for ever.
+        while let Some((intid, _)) = self.spilled_active(vcpu) {
+            self.end(machine, vcpu, intid);
         }
         machine.set_timer_list_register(None);
         // Without a guest nothing answers maintenance: it would be asked for as long as the vCPU is off.
@@ -306,6 +295,7 @@ impl Vgic {
         }
         if level {
             bank.line |= mask(bit);
+            bank.latched |= mask(bit) & bank.edge;
             let target = bank.place_of(0, bit);
             self.deliver(machine, current, target, intid);
         } else {
@@ -476,6 +466,9 @@ impl Vgic {
         let alone = self.vcpus.get(vcpu).is_some_and(|private| private.maintenance == Maintenance::default());
         if alone && free != 0 && intid != timer {
             let Some((bank, bit)) = self.bank_bit(vcpu, intid) else { return };
+            if bank.place_of(vcpu, bit) != vcpu {
+                return;
+            }
             if bank.deliverable(groups) & mask(bit) != 0 {
                 self.load(machine, vcpu, free.trailing_zeros() as usize, intid);
                 return;
@@ -512,10 +505,7 @@ impl Vgic {
                 return;
             }
             bank.active &= !mask(bit);
-            if bank.in_service & mask(bit) != 0 && bank.latched & mask(bit) == 0 {
-                bank.in_service &= !mask(bit);
-                machine.deactivate(vcpu, intid);
-            }
+            self.leave(machine, vcpu, intid);
         }
     }
 
@@ -526,11 +516,11 @@ impl Vgic {
         bank.forget_residence(mask(bit));
         bank.cancel_pending &= !mask(bit);
         bank.cancel_active &= !mask(bit);
-        if bank.in_service & !bank.latched & mask(bit) != 0 {
-            bank.in_service &= !mask(bit);
-            if !slot.has(Slot::HARDWARE) {
-                machine.deactivate(vcpu, slot.intid);
-            }
+        if slot.has(Slot::HARDWARE) {
+            bank.in_service &= !mask(bit) | bank.latched;
+        }
+        if bank.in_service & !bank.latched & mask(bit) != 0 || bank.place_of(vcpu, bit) != vcpu {
+            self.leave(machine, vcpu, slot.intid);
         }
     }
 
@@ -552,6 +542,13 @@ impl Vgic {
         told
     }
 
+    /// The same of all that are empty now, where it need not be fast.
+    #[inline(never)]
+    fn reap_empty<M: Machine>(&mut self, machine: &mut M, vcpu: usize) {
+        let empty = machine.empty_list_registers();
+        self.reap_all(machine, vcpu, empty);
+    }
+
     #[inline(always)]
     fn take_slot(&mut self, vcpu: usize, n: usize) -> Option<Slot> {
         let private = self.vcpus.get_mut(vcpu).filter(|private| private.used & mask(n) != 0)?;
@@ -566,19 +563,12 @@ impl Vgic {
         if let Some((bank, bit)) = self.bank_bit(vcpu, timer) {
             bank.forget_residence(mask(bit));
         }
+        self.reap_empty(machine, vcpu);
         for n in bits(self.lists) {
-            let slot = self.take_slot(vcpu, n);
-            match (machine.read_list_register(n), slot) {
-                (Some(entry), slot) => {
-                    machine.write_list_register(n, None);
-                    self.take_back(machine, vcpu, entry, slot.is_none_or(|slot| slot.has(Slot::LATCHED)));
-                }
-                (None, Some(slot)) => {
-                    // It may ask for maintenance until it is cleared.
-                    machine.write_list_register(n, None);
-                    self.reap(machine, vcpu, slot);
-                }
-                (None, None) => {}
+            if let Some(entry) = machine.read_list_register(n) {
+                machine.write_list_register(n, None);
+                let slot = self.take_slot(vcpu, n);
+                self.take_back(machine, vcpu, entry, slot.is_none_or(|slot| slot.has(Slot::LATCHED)));
             }
         }
         // What was to be cancelled is out of the list registers, or had left them before.
@@ -606,16 +596,23 @@ impl Vgic {
         }
         bank.cancel_active &= !bit_mask;
         bank.cancel_pending &= !bit_mask;
-        if bank.in_service & !bank.active & !bank.latched & bit_mask != 0 {
-            bank.in_service &= !bit_mask;
-            machine.deactivate(vcpu, entry.intid);
-        }
-        let target = bank.place_of(vcpu, bit);
-        if bank.pending() & bit_mask != 0 && target != vcpu {
-            self.deliver(machine, Some(vcpu), target, entry.intid);
-        }
+        self.leave(machine, vcpu, entry.intid);
         if pending && let Some(private) = self.private_with_senders(vcpu, entry.intid) {
             private.add_sender(entry.intid, entry.sender);
+        }
+    }
+
+    /// `intid` has left `vcpu`: the physical interrupt ends with it, and what is pending for another vCPU is brought there.
+    #[inline(never)]
+    fn leave<M: Machine>(&mut self, machine: &mut M, vcpu: usize, intid: IntId) {
+        let Some((bank, bit)) = self.bank_bit(vcpu, intid) else { return };
+        if bank.in_service & !bank.active & !bank.latched & mask(bit) != 0 {
+            bank.in_service &= !mask(bit);
+            machine.deactivate(vcpu, intid);
+        }
+        let target = bank.place_of(vcpu, bit);
+        if bank.pending() & mask(bit) != 0 && target != vcpu {
+            self.deliver(machine, Some(vcpu), target, intid);
         }
     }
 
@@ -668,8 +665,7 @@ impl Vgic {
             private.inbox_shared = false;
         }
         self.absorb_ends(machine, vcpu);
-        let empty = machine.empty_list_registers();
-        self.reap_all(machine, vcpu, empty);
+        self.reap_empty(machine, vcpu);
         self.repend_resident(machine, vcpu);
         let mut maintenance = Maintenance::default();
         // What is active needs a list register to be ended in, but never the last one.
@@ -729,6 +725,8 @@ impl Vgic {
                 if !others {
                     let Some((bank, _)) = self.bank_bit(vcpu, slot.intid) else { continue };
                     bank.latched &= !mask(bit);
+                    // What was cancelled came before.
+                    bank.cancel_pending &= !mask(bit);
                     slot.flags |= Slot::LATCHED;
                     // Hardware joined what software had made pending: the physical interrupt has an end, too.
                     see_end = is_high || (!entry.hardware && bank.in_service & mask(bit) != 0);
