@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use bulkhead_boards::BOARDS;
 use bulkhead_policy::manifest::{DTB_SPACE, Finding, Key, Place, Rule, Value};
 use bulkhead_policy::tree::{Node, Tree};
 
@@ -12,6 +13,20 @@ use crate::system::Parts;
 
 /// Names less alike than this are not offered; 1 is the same.
 const ALIKE: f64 = 0.6;
+
+/// What other tools and trees call it.
+const ELSEWHERE: [(&str, Key); 10] = [
+    ("image", Key::Kernel),
+    ("initrd", Key::Ramdisk),
+    ("initramfs", Key::Ramdisk),
+    ("cmdline", Key::Bootargs),
+    ("command-line", Key::Bootargs),
+    ("reg", Key::Memory),
+    ("ram", Key::Memory),
+    ("vcpus", Key::Cpus),
+    ("os", Key::OsType),
+    ("devices", Key::Access),
+];
 
 /// The code of a guest's device tree that is too large. At boot its partition does not start.
 pub const TREE_TOO_LARGE: &str = "BH0002";
@@ -37,11 +52,69 @@ pub fn diagnostic(finding: &Finding<'_>, parts: &Parts, board: &Tree<'_>) -> Dia
     if finding.rule == Rule::PayloadMissing {
         notes.push(format!("looked for it in {}", parts.searched()));
     }
+    if let (Rule::NoSuchPath | Rule::NoSuchAlias, Value::Text(name)) = (finding.rule, finding.values[0])
+        && let Some(target) = lost(name, board)
+    {
+        notes.push(format!("the alias leads to {target}, which this board's tree lacks"));
+    }
     if finding.rule == Rule::NoSuchAlias && aliases(board).next().is_none() {
         notes.push("the board's tree has no aliases at all: name the device by its path".to_owned());
     }
     let help = meant(finding, parts, board).or_else(|| mend(finding, board));
     Diagnostic { notes, help, ..plain(finding) }
+}
+
+/// The findings, one for each mistake, with notes of what else it leads to. The hypervisor tells all.
+#[must_use]
+pub fn causes<'f, 'a>(findings: &'f [Finding<'a>]) -> Vec<(&'f Finding<'a>, Vec<String>)> {
+    let mut causes: Vec<(&Finding<'a>, Vec<String>)> = Vec::new();
+    for finding in findings.iter().filter(|finding| !findings.iter().any(|cause| follows(finding, cause))) {
+        match causes.iter_mut().find(|(cause, _)| repeats(finding, cause)) {
+            Some((_, notes)) => notes.push(finding.message().to_string()),
+            None => causes.push((finding, Vec::new())),
+        }
+    }
+    causes
+}
+
+/// Whether it is the same of one more neighbour, or one more interrupt.
+fn repeats(finding: &Finding<'_>, first: &Finding<'_>) -> bool {
+    let with_many = [Rule::InterruptShared, Rule::PageOfNobody, Rule::RegistersOfNobody];
+    with_many.contains(&finding.rule)
+        && (finding.rule, finding.at, finding.other) == (first.rule, first.at, first.other)
+}
+
+/// Whether the finding is there only because of the other one.
+fn follows(finding: &Finding<'_>, cause: &Finding<'_>) -> bool {
+    let (at, name) = (finding.at, cause.values[0]);
+    match (finding.rule, cause.rule, name) {
+        // What was meant is missing where its name is misspelt.
+        (Rule::Missing, Rule::UnknownProperty, Value::Text(name)) => {
+            at.node == cause.at.node && property(name, at.node.path()).as_deref() == Some(at.property)
+        }
+        (Rule::NoPartitions, Rule::UnknownNode, Value::Text(name)) => partitions(name).is_some(),
+        // What would stand in it stands beside it.
+        (Rule::UnknownNode, Rule::NoPartitions, _) => {
+            is_partition(at.node) && partitions(at.node.name()).is_none()
+        }
+        // The emulated console stands where the real one is, which cannot be given away.
+        (Rule::ConsoleOverDevice, Rule::ConsoleGivenAway, port) => {
+            at.node == cause.at.node && finding.values[2] == port
+        }
+        (Rule::ConsoleInterruptTaken, Rule::ConsoleGivenAway, _) => {
+            let chosen = at.node.property(Key::ConsoleInterrupt.name()).is_some();
+            at.node == cause.at.node && !chosen
+        }
+        // A device is named in these lists because it is in `access`.
+        (Rule::NoSuchPath | Rule::NoSuchAlias, rule, _) => {
+            let repeats = [Key::Polled.name(), Key::UnprotectedDma.name()].contains(&at.property);
+            repeats
+                && finding.rule == rule
+                && (at.node, finding.values[0]) == (cause.at.node, name)
+                && [Key::Access.name(), Key::AccessRegisters.name()].contains(&cause.at.property)
+        }
+        _ => false,
+    }
 }
 
 /// The mend where that of the rule's page is none in this case.
@@ -59,6 +132,19 @@ fn mend(finding: &Finding<'_>, board: &Tree<'_>) -> Option<String> {
             "the devices in `unprotected-dma` take these addresses for physical ones: move `memory` to free RAM"
                 .to_owned(),
         ),
+        (Rule::NoSuchPath | Rule::NoSuchAlias, [Value::Text(name), ..]) => lost(name, board).map(|_| {
+            "take it out, or check with `--dtb` for the board that has it".to_owned()
+        }),
+        (Rule::UnknownNode, _) if is_partition(finding.at.node) => {
+            Some("move it into the node `partitions`, where all partitions stand".to_owned())
+        }
+        (Rule::WrongForm, _) if finding.at.property == Key::Bootargs.name() => {
+            Some("put all words into one string, parted by spaces".to_owned())
+        }
+        (Rule::InterruptShared, _) if finding.at.property == Key::GpioPins.name() => {
+            let device = divided(finding.at.property, board)?;
+            Some(format!("name {device} in `polled` of one of the two, which then has its pins without their interrupt"))
+        }
         (Rule::UnitOwned, _) if finding.other.is_some_and(|other| other.node == finding.at.node) => {
             Some("take the second one out".to_owned())
         }
@@ -71,6 +157,24 @@ fn mend(finding: &Finding<'_>, board: &Tree<'_>) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Whether a node has what a partition has.
+fn is_partition(node: Node<'_>) -> bool {
+    [Key::Cpus, Key::Memory, Key::Kernel].iter().any(|key| node.property(key.name()).is_some())
+}
+
+/// Path of the device whose units this property gives away.
+fn divided<'t>(property: &str, board: &'t Tree<'t>) -> Option<&'t str> {
+    let mut known = BOARDS.iter().flat_map(|board| board.divided);
+    let device = known.find(|device| device.property == property)?;
+    board.nodes().find(|node| node.is_compatible(device.compatible)).map(|node| node.path())
+}
+
+/// Where an alias leads that names nothing.
+fn lost<'t>(alias: &str, board: &'t Tree<'t>) -> Option<&'t str> {
+    let target = board.find("/aliases")?.property(alias)?.string()?;
+    board.find(alias).is_none().then_some(target)
 }
 
 /// Whether it is a host bridge of PCI (IEEE 1275, PCI Bus Binding, 3.1.1).
@@ -113,17 +217,8 @@ fn location(place: Place<'_>) -> Location {
 fn meant(finding: &Finding<'_>, parts: &Parts, board: &Tree<'_>) -> Option<String> {
     let Value::Text(wrong) = finding.values[0] else { return None };
     let name = match finding.rule {
-        Rule::UnknownProperty => {
-            let keys = Key::ALL.iter().map(|key| key.name());
-            // What the root has of its own.
-            let in_root = ["compatible", "console"].into_iter();
-            match finding.at.node.path() {
-                "/" => nearest(wrong, in_root),
-                "/partitions" => None,
-                _ => nearest(wrong, keys),
-            }
-        }
-        Rule::UnknownNode => nearest(wrong, ["partitions"].into_iter()),
+        Rule::UnknownProperty => property(wrong, finding.at.node.path()),
+        Rule::UnknownNode => partitions(wrong),
         Rule::NoSuchPath | Rule::NoSuchAlias => return device(wrong, board),
         Rule::UnknownValue => {
             // The text names all that it may be, each between quotation marks.
@@ -134,6 +229,24 @@ fn meant(finding: &Finding<'_>, parts: &Parts, board: &Tree<'_>) -> Option<Strin
         _ => None,
     };
     name.map(|name| question(&name))
+}
+
+/// The property of the node at `path` that was probably meant.
+fn property(wrong: &str, path: &str) -> Option<String> {
+    let keys = Key::ALL.iter().map(|key| key.name());
+    // What the root has of its own.
+    let in_root = ["compatible", "console"].into_iter();
+    let elsewhere =
+        || ELSEWHERE.iter().find(|(other, _)| *other == wrong).map(|(_, key)| key.name().to_owned());
+    match path {
+        "/" => nearest(wrong, in_root),
+        "/partitions" => None,
+        _ => elsewhere().or_else(|| nearest(wrong, keys)),
+    }
+}
+
+fn partitions(wrong: &str) -> Option<String> {
+    nearest(wrong, ["partitions"].into_iter())
 }
 
 fn question(name: &str) -> String {
@@ -172,7 +285,8 @@ fn device(wrong: &str, board: &Tree<'_>) -> Option<String> {
         let (other, at) = parts(path);
         other == base || at == unit
     });
-    let name = if wrong.starts_with('/') { nearest(wrong, alike) } else { nearest(wrong, aliases(board)) };
+    let aliases = aliases(board).filter(|alias| board.find(alias).is_some());
+    let name = if wrong.starts_with('/') { nearest(wrong, alike) } else { nearest(wrong, aliases) };
     name.map(|name| question(&name))
 }
 
@@ -180,15 +294,17 @@ fn aliases<'t>(board: &'t Tree<'t>) -> impl Iterator<Item = &'t str> {
     board.find("/aliases").into_iter().flat_map(|node| node.properties()).map(|property| property.name)
 }
 
-/// As [`nearest`], of files: that two are of one kind makes them no more alike.
+/// As [`nearest`], of files: that two are of one kind makes them no more alike. The folder is not in a file's name.
 fn file<'n>(wrong: &str, names: impl Iterator<Item = &'n str>) -> Option<String> {
+    let wrong = Path::new(wrong).file_name()?.to_str()?;
     let stem = |name| Path::new(name).file_stem().unwrap_or_default().to_string_lossy();
     nearest(wrong, names.filter(|name| nearest(&stem(wrong), std::iter::once(&*stem(name))).is_some()))
 }
 
 fn nearest<'n>(wrong: &str, names: impl Iterator<Item = &'n str>) -> Option<String> {
-    // A transposition is one slip of the finger.
-    let rated = names.map(|name| (strsim::normalized_damerau_levenshtein(wrong, name), name));
+    // A transposition is one slip of the finger, capitals are none.
+    let (wrong, small) = (wrong.to_lowercase(), str::to_lowercase);
+    let rated = names.map(|name| (strsim::normalized_damerau_levenshtein(&wrong, &small(name)), name));
     let best = rated.filter(|(rate, _)| *rate >= ALIKE).max_by(|(one, _), (two, _)| one.total_cmp(two));
     best.map(|(_, name)| name.to_owned())
 }
@@ -216,6 +332,7 @@ mod tests {
             ("freetros.bin", Some("freertos.bin")),
             ("rtos.bin", None),
             ("guest.bin", None),
+            ("boot/Image", Some("Image")),
         ] {
             assert_eq!(file(wrong, files()).as_deref(), meant, "{wrong}");
         }
@@ -254,6 +371,75 @@ mod tests {
         let mut platform = Platform::from_tree(&board, &bulkhead_boards::BOARDS).expect("a board");
         let found = manifest::check(&tree, &mut platform, &board, &|_| Some(&[0; 64]));
         mend(&found.expect_err("a fault")[0], &board)
+    }
+
+    /// The rules that are told of a manifest, each with the number of its notes.
+    fn told(board: &[u8], source: &str) -> Vec<(Rule, usize)> {
+        let source = format!("/dts-v1/; / {{ compatible = \"bulkhead,manifest-v1\"; {source} }};");
+        let (blob, messages) = crate::source::dtc(&source, Path::new(".")).expect("dtc");
+        let blob = blob.unwrap_or_else(|| panic!("{messages}"));
+        let (board, tree) = (Tree::new(board).expect("a tree"), Tree::new(&blob).expect("a tree"));
+        let mut platform = Platform::from_tree(&board, &BOARDS).expect("a board");
+        let found = manifest::check(&tree, &mut platform, &board, &|_| Some(&[0; 64]));
+        let found = found.expect_err("a fault");
+        causes(&found).into_iter().map(|(finding, notes)| (finding.rule, notes.len())).collect()
+    }
+
+    #[test]
+    fn a_mistake_is_told_once() {
+        let virt = include_bytes!("../../../tests/manifests/boards/qemu-virt-gicv3.dtb");
+        let guest =
+            "os,type = \"bare\"; cpus = <0>; memory = /bits/ 64 <0x40000000 0x1000000>; kernel = \"guest\";";
+        let one = |guest: &str| format!("partitions {{ a {{ {guest} }}; }};");
+        for wrong in ["cpu", "CPUs", "vcpus"] {
+            let wrong = one(&guest.replace("cpus", wrong));
+            assert_eq!(told(virt, &wrong), [(Rule::UnknownProperty, 0)], "{wrong}");
+        }
+        // Of two that are wrong, each; what nothing is like is missing all the same.
+        let both = one(&guest.replace("cpus", "cpu").replace("kernel", "kernal"));
+        assert_eq!(told(virt, &both), [(Rule::UnknownProperty, 0); 2]);
+        let other = one(&guest.replace("cpus", "colour"));
+        assert_eq!(told(virt, &other), [(Rule::UnknownProperty, 0), (Rule::Missing, 0)]);
+        assert_eq!(told(virt, &one(guest).replace("partitions", "partition")), [(Rule::UnknownNode, 0)]);
+        assert_eq!(told(virt, &format!("a {{ {guest} }};")), [(Rule::NoPartitions, 0)]);
+        assert_eq!(told(virt, &format!("partition {{ {guest} }};")), [(Rule::UnknownNode, 0)]);
+        let console = format!("{guest} console = \"pl011\"; access = \"/pl011@9000000\";");
+        assert_eq!(told(virt, &one(&console)), [(Rule::ConsoleGivenAway, 0)]);
+        // Another device in the console's place is another mistake.
+        let moved = "console-address = /bits/ 64 <0x9010000>;";
+        let moved =
+            format!("{guest} console = \"pl011\"; {moved} access = \"/pl011@9000000\", \"/pl031@9010000\";");
+        let moved: Vec<_> = told(virt, &one(&moved)).into_iter().map(|(rule, _)| rule).collect();
+        assert!(
+            moved.contains(&Rule::ConsoleOverDevice) && moved.contains(&Rule::ConsoleGivenAway),
+            "{moved:?}"
+        );
+        let lists = format!("{guest} access = \"/no\"; unprotected-dma = \"/no\";");
+        let lists = told(virt, &one(&lists));
+        assert_eq!(lists.iter().filter(|(rule, _)| *rule == Rule::NoSuchPath).count(), 1, "{lists:?}");
+    }
+
+    #[test]
+    fn what_many_neighbours_share_is_told_once() {
+        let pi = include_bytes!("../../../tests/manifests/boards/rpi4-qemu.dtb");
+        let guest = "os,type = \"bare\"; memory = /bits/ 64 <0x40000000 0x100000>; kernel = \"guest\";";
+        let pins = format!(
+            "partitions {{ a {{ {guest} cpus = <0>; gpio-pins = <4>; }}; b {{ {guest} cpus = <1>; gpio-pins = <5>; }}; }};"
+        );
+        assert_eq!(told(pi, &pins), [(Rule::InterruptShared, 3)]);
+        let page = format!("partitions {{ a {{ {guest} cpus = <0>; access = \"serial1\"; }}; }};");
+        assert_eq!(told(pi, &page), [(Rule::PageOfNobody, 2)]);
+    }
+
+    #[test]
+    fn an_alias_that_leads_nowhere_is_not_offered() {
+        let pi = include_bytes!("../../../tests/manifests/boards/rpi4-qemu.dtb");
+        let mend = said_on(pi, "memory = /bits/ 64 <0x40000000 0x1000000>; access = \"ethernet0\";");
+        assert!(mend.is_some_and(|mend| mend.contains("--dtb")));
+        let pi = Tree::new(pi).expect("a tree");
+        assert_eq!(lost("ethernet0", &pi), Some("/scb/ethernet@7d580000"));
+        assert_eq!(lost("serial0", &pi), None);
+        assert_eq!(device("ethernet0", &pi), None);
     }
 
     #[test]

@@ -290,6 +290,7 @@ impl Compilation {
             ("Properties must precede subnodes", "move the property in front of the first node below"),
             ("No such file", "correct the name; what is included is looked for beside the manifest"),
             ("nested", "a file includes itself: take one of the includes out"),
+            ("Label or path", "put the label before the node that is meant: `label: name {`"),
             (
                 "non-existent node or label",
                 "put a label before a node, or name hardware by a path or alias of the board",
@@ -375,10 +376,12 @@ impl<'a> Message<'a> {
             return Some(Self { severity, at: Some((file, place)), text: found.name("text")?.as_str() });
         }
         let found = DTC.captures(line)?;
-        // The rules NodeTwice and PropertyTwice find these, with both places.
-        if found.name("check").is_some_and(|check| {
-            ["duplicate_node_names", "duplicate_property_names"].contains(&check.as_str())
-        }) {
+        // The rules NodeTwice and PropertyTwice find these, with both places, and UnknownProperty a `reg`: no node has one.
+        let found_by_rules =
+            ["duplicate_node_names", "duplicate_property_names", "avoid_default_addr_size", "reg_format"];
+        if found.name("check").is_some_and(|check| found_by_rules.contains(&check.as_str()))
+            || found["text"].contains("has a reg or ranges property")
+        {
             return None;
         }
         let kind = found.name("early").or(found.name("late"))?.as_str();

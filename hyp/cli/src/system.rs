@@ -254,7 +254,7 @@ pub fn checked_where<T>(
         Reservation { region: occupied.bundle, holder: THE_BUNDLE },
         Reservation { region: occupied.tree, holder: THE_TREE },
     ]);
-    let payload = |name: &str| parts.files.get(name).map(|payload| &*payload.bytes);
+    let payload = |name: &str| parts.payload(name);
     let other_forms = parts.source.other_forms();
     match manifest::check(&tree, &mut platform, &board, &payload) {
         Ok(plan) => {
@@ -270,7 +270,12 @@ pub fn checked_where<T>(
             with(Checked { plan: &plan, platform: &platform, board: &board, warnings })
         }
         Err(findings) => {
-            let mut found: Vec<_> = findings.iter().map(|finding| parts.explained(finding, &board)).collect();
+            let explained = |(finding, more)| {
+                let mut found = parts.explained(finding, &board);
+                found.notes.extend::<Vec<String>>(more);
+                found
+            };
+            let mut found: Vec<_> = rules::causes(&findings).into_iter().map(explained).collect();
             // What follows from the wrong form would only puzzle.
             let place = |found: &Diagnostic| (found.at.path.clone(), found.at.property.clone());
             found.retain(|found| !other_forms.iter().any(|other| place(other) == place(found)));
@@ -361,6 +366,12 @@ impl Parts {
     pub fn searched(&self) -> String {
         let folders: Vec<_> = self.folders.iter().map(|folder| folder.display().to_string()).collect();
         format!("{}, and among what the tool makes itself: {}", folders.join(", "), self.made.join(", "))
+    }
+
+    /// What is in a payload.
+    #[must_use]
+    pub fn payload(&self, name: &str) -> Option<&[u8]> {
+        self.files.get(name).map(|payload| &*payload.bytes)
     }
 
     /// The names of all payloads that there are.

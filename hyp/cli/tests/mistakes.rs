@@ -207,6 +207,14 @@ fn manifests_that_are_none() {
     dtc.args(["-O", "dtb", "-o"]).args([desk.path("wrong.dtb"), desk.path("wrong.dts")]);
     assert!(dtc.status().expect("dtc").success());
     desk.finds("BH0101", "wrong.dtb", "wrong.dtb");
+    // One mistake, one error.
+    for (right, wrong) in
+        [("memory =", "memroy ="), ("memory =", "reg ="), ("cpus =", "CPUs ="), ("kernel =", "image =")]
+    {
+        desk.write("name.dts", MANIFEST.replace(right, wrong));
+        let line = 1 + MANIFEST.lines().position(|line| line.contains(right)).expect("a line");
+        desk.finds("BH0012", &format!("name.dts:{line}:13"), "name.dts");
+    }
     // What the compiled form no longer tells.
     desk.write("long.dts", MANIFEST.replace("<0>", "/bits/ 16 <0 1>"));
     desk.finds("BH0020", "long.dts:7:20", "long.dts");

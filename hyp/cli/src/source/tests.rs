@@ -49,6 +49,7 @@ fn a_syntax_error_has_the_mend_of_what_stands_there() {
         ("/dts-v1/;\n/ { a {\n};\n", "a `};` is missing"),
         ("/dts-v1/;\n/ { a = <1>\nb; };\n", "a `;` is missing"),
         ("/dts-v1/;\n/ { a b; };\n", "mend what the compiler names"),
+        ("/dts-v1/;\n/ { };\n&b { };\n", "put the label before the node"),
     ] {
         let folder = folder(&[("a.dts", text)]);
         let findings = read(&folder).expect_err("no compilation").downcast::<Findings>().expect("findings");
@@ -222,6 +223,15 @@ fn a_fault_is_named_once() {
         let folder = folder(&[("a.dts", &format!("/dts-v1/;\n/ {{\n{text} }};\n"))]);
         assert_eq!(refused(&folder), [expected]);
     }
+}
+
+#[test]
+fn of_what_no_node_has_dtc_need_not_warn() {
+    let folder =
+        folder(&[("a.dts", "/dts-v1/;\n/ { a { reg = /bits/ 64 <0x40000000 0x1000>; }; b@1 { }; };\n")]);
+    let warnings = read(&folder).expect("it compiles").warnings;
+    let messages: Vec<_> = warnings.iter().map(|placed| placed.diagnostic.message.as_str()).collect();
+    assert_eq!(messages, ["/b@1: node has a unit name, but no reg or ranges property"]);
 }
 
 #[test]
