@@ -17,6 +17,7 @@ pub mod import;
 pub mod initramfs;
 pub mod input;
 pub mod interrupt;
+pub mod kinds;
 pub mod linux;
 pub mod loader;
 pub mod new;

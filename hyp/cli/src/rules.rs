@@ -9,6 +9,7 @@ use bulkhead_policy::manifest::{DTB_SPACE, Finding, Key, Place, Rule, Value};
 use bulkhead_policy::tree::{Node, Tree};
 
 use crate::diagnostic::{Diagnostic, Location, Severity};
+use crate::kinds;
 use crate::system::Parts;
 
 /// Names less alike than this are not offered; 1 is the same.
@@ -51,6 +52,15 @@ pub fn diagnostic(finding: &Finding<'_>, parts: &Parts, board: &Tree<'_>) -> Dia
     let mut notes = Vec::new();
     if finding.rule == Rule::PayloadMissing {
         notes.push(format!("looked for it in {}", parts.searched()));
+    }
+    if let (Rule::NotLinux, Value::Text(name)) = (finding.rule, finding.values[0])
+        && let Some(kind) = parts.payload(name).and_then(kinds::of)
+    {
+        return Diagnostic {
+            notes: vec![format!("it is {}", kind.what)],
+            help: Some(kind.mend),
+            ..plain(finding)
+        };
     }
     if let (Rule::NoSuchPath | Rule::NoSuchAlias, Value::Text(name)) = (finding.rule, finding.values[0])
         && let Some(target) = lost(name, board)

@@ -215,6 +215,9 @@ fn manifests_that_are_none() {
         let line = 1 + MANIFEST.lines().position(|line| line.contains(right)).expect("a line");
         desk.finds("BH0012", &format!("name.dts:{line}:13"), "name.dts");
     }
+    desk.write("uimage", [0x27, 0x05, 0x19, 0x56]);
+    desk.write("uimage.dts", MANIFEST.replace("bare", "linux").replace("guest.raw", "uimage"));
+    desk.finds("BH0315", "uimage.dts:9:22", "uimage.dts");
     // What the compiled form no longer tells.
     desk.write("long.dts", MANIFEST.replace("<0>", "/bits/ 16 <0 1>"));
     desk.finds("BH0020", "long.dts:7:20", "long.dts");
