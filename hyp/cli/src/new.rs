@@ -17,6 +17,7 @@ use crate::dts::{self, Source};
 use crate::import::read_tree;
 use crate::output::write_new;
 use crate::setup::{self, Need};
+use crate::warnings::wires;
 use crate::{say, source};
 
 /// Options of `new`.
@@ -67,7 +68,7 @@ pub fn run(options: &New) -> Result<()> {
             "{RTOS_KERNEL} is yours to supply, beside the manifest or in a folder of --payloads"
         ));
     }
-    say::note(format_args!("next: cargo bulkhead check {} {choice}", out.display()));
+    say::note(format_args!("next: cargo bulkhead check {} {choice}", quoted(out)));
     Ok(())
 }
 
@@ -76,7 +77,14 @@ fn choice(path: &Path, tree: &[u8]) -> Result<String> {
     let board = Tree::new(tree)?;
     let platform = Platform::from_tree(&board, &BOARDS).map_err(|error| anyhow::anyhow!("{error}"))?;
     let name = platform.board.map_or_else(String::new, |board| format!(" --board {}", board.name));
-    Ok(format!("--dtb {}{name}", path.display()))
+    Ok(format!("--dtb {}{name}", quoted(path)))
+}
+
+/// A path as a shell takes it for one word.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let is_plain = |character: char| character.is_alphanumeric() || "/._-+=:@%,".contains(character);
+    if path.chars().all(is_plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
 
 /// The amounts of memory that are tried for Linux.
@@ -302,7 +310,11 @@ impl Judge<'_> {
         let mut devices: Vec<_> = devices.filter(|node| node.property("interrupts").is_some()).collect();
         let rank = |node: &Node<'_>| COMMON.iter().position(|name| *name == node.base_name());
         devices.sort_by_key(|node| rank(node).unwrap_or(COMMON.len()));
-        for node in devices {
+        let platform =
+            Platform::from_tree(self.board, &BOARDS).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let wires = wires::controller(&platform, self.board);
+        // Who has its pins can silence the hypervisor.
+        for node in devices.into_iter().filter(|node| Some(node.path()) != wires) {
             // Nobody starts with the display's timing generators.
             let wanted = whole.len() < OFFERS && (rank(&node).is_some() || whole.is_empty());
             let path = node.path();
@@ -401,6 +413,7 @@ mod tests {
                 suggestions += 1;
             }
             assert!(suggestions > 0, "{source}");
+            assert!(!source.contains("/soc/gpio@"), "it has the pins of the console:\n{source}");
         }
     }
 
@@ -417,6 +430,18 @@ mod tests {
         assert_eq!(said("rpi4-8g.dtb"), "--dtb rpi4-8g.dtb --board rpi4");
         assert_eq!(said("sharing.dtb"), "--dtb sharing.dtb");
         assert_eq!(said("sharing.dts"), "--dtb sharing.dts");
+    }
+
+    #[test]
+    fn a_command_line_that_is_shown_can_be_copied() {
+        for (path, shown) in [
+            ("a/b-1.dts", "a/b-1.dts"),
+            ("a b.dts", "'a b.dts'"),
+            ("it's.dts", r"'it'\''s.dts'"),
+            ("$a;b", "'$a;b'"),
+        ] {
+            assert_eq!(quoted(Path::new(path)), shown);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod consoles;
 mod dependencies;
+pub mod wires;
 
 use bulkhead_policy::addr::{BLOCK_2M, PAGE_SIZE};
 use bulkhead_policy::plan::{OsType, PartitionPlan, Plan};
@@ -14,9 +15,9 @@ use bulkhead_policy::tree::{Node, Tree};
 use crate::diagnostic::{Diagnostic, Location, Severity};
 
 /// The codes of all warnings.
-pub const CODES: [&str; 11] = [
+pub const CODES: [&str; 12] = [
     "BH0901", "BH0902", "BH0903", "BH0904", "BH0905", "BH0906", "BH0907", "BH0908", "BH0909", "BH0910",
-    "BH0911",
+    "BH0911", "BH0912",
 ];
 
 /// All warnings about a manifest that made this plan on this machine.
@@ -39,6 +40,7 @@ pub fn warnings(
         found.extend(rootless(partition));
     }
     found.extend(dependencies::shared(&all, board));
+    found.extend(wires::of_console(&all, platform, board));
     found
 }
 

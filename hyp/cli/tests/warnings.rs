@@ -200,6 +200,35 @@ fn linux_source(properties: &str, bootargs: &str) -> String {
 }
 
 #[test]
+fn the_pins_of_the_console_are_known_where_the_tree_does_not_say() {
+    let said = |tree: &str, console: &str, properties: &str| -> Vec<String> {
+        let source = linux_source(&format!("console = \"pl011\"; {properties}"), "quiet");
+        // More CPUs have list registers for the controller's interrupts.
+        let source = source.replace("cpus = <0>", "cpus = <0 1>");
+        let source = source.replace("partitions {", &format!("{console} partitions {{"));
+        warn(&source, &board(tree)).into_iter().map(|found| found.message).collect()
+    };
+    let gpio = "of /soc/gpio@7e200000, over which the hypervisor's console goes:";
+    // The tree connects this port with Bluetooth, which it is not when it is the console.
+    let pl011 = "console = \"serial0\";";
+    for (tree, console, pins, expected) in [
+        ("rpi4", "", "<4 15 14>", "linux has pins 14 and 15 {gpio} /soc/serial@7e215040"),
+        ("rpi4", pl011, "<15>", "linux has pin 15 {gpio} /soc/serial@7e201000"),
+        ("rpi4-8g", pl011, "<14>", "linux has pin 14 {gpio} /soc/serial@7e201000"),
+    ] {
+        let found = said(tree, console, &format!("gpio-pins = {pins};"));
+        assert_eq!(found, [expected.replace("{gpio}", gpio)], "{tree} {console} {pins}");
+    }
+    let whole = said("rpi4", pl011, "access = \"/soc/gpio@7e200000\";");
+    let switches = "linux has /soc/gpio@7e200000, which switches the pins of the hypervisor's console: /soc/serial@7e201000";
+    assert_eq!(whole, [switches]);
+    assert_eq!(said("rpi4", pl011, "gpio-pins = <13 16 30 31 32 33>;"), [""; 0]);
+    // Who has the port may have its pins.
+    let source = linux_source("access = \"serial0\"; gpio-pins = <14 15>;", "quiet");
+    assert!(warn(&source, &board("rpi4-8g")).iter().all(|found| found.code != "BH0912"));
+}
+
+#[test]
 fn consoles_are_judged_by_their_drivers() {
     let (emulated, real) = ("console = \"pl011\";", "access = \"/pl011@9000000\";");
     let moved = "console = \"pl011\"; console-address = /bits/ 64 <0x1c090000>;";
@@ -254,6 +283,12 @@ fn consoles_are_judged_by_their_drivers() {
             "bootargs say console=ttyAMA1, but linux has one PL011, ttyAMA0, and no other",
         ),
         (emulated, "console=tty0", "bootargs say console=tty0, but linux has no screen"),
+        (
+            emulated,
+            "console=serial0,115200",
+            "bootargs say console=serial0,115200, but linux has no console of that name: a Raspberry Pi's firmware puts Linux's \
+             name in its place, Bulkhead does not",
+        ),
     ] {
         assert_eq!(linux(properties, bootargs), [expected], "{properties} {bootargs}");
     }

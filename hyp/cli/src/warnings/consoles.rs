@@ -16,7 +16,7 @@ const VOICES: [&str; 12] = [
 ];
 
 /// Linux's serial drivers by the names of their consoles, and what the `compatible` of their ports has in it.
-const DRIVERS: [(&str, &[&str]); 10] = [
+const DRIVERS: [(&str, &[&str]); 11] = [
     ("ttyAMA", &["arm,pl011", "arm,sbsa-uart"]),
     ("ttyS", &["8250", "16550", "16450", "16750", "aux-uart", "dw-apb-uart", "-uart"]),
     ("hvc", &["virtio", "jtag", "xen"]),
@@ -26,6 +26,8 @@ const DRIVERS: [(&str, &[&str]); 10] = [
     ("ttyUL", &["uartlite"]),
     ("ttySC", &["sci", "hscif"]),
     ("ttyMSM", &["msm", "geni"]),
+    // In `cmdline.txt` of a Raspberry Pi: its firmware puts a name of Linux's in the place of this one.
+    ("serial", &[]),
     // A screen.
     (
         "tty",
@@ -116,6 +118,9 @@ fn without_driver(partition: &Partition<'_>, value: &str) -> Option<String> {
         "tty" => "no screen",
         "ttyS" => "no 8250 or mini-UART",
         "hvc" => "no virtio device",
+        "serial" => {
+            "no console of that name: a Raspberry Pi's firmware puts Linux's name in its place, Bulkhead does not"
+        }
         _ => "no serial port of that kind",
     };
     (!emulated && !passed).then(|| what.to_owned())

@@ -231,14 +231,14 @@ fn is_pin_state(name: &str) -> bool {
 }
 
 /// The node that a group of pins belongs to: the nearest one above that is a device.
-fn pin_controller(group: Node<'_>) -> Node<'_> {
+pub(super) fn pin_controller(group: Node<'_>) -> Node<'_> {
     let mut above = std::iter::successors(Some(group), |node| node.parent());
     above.find(|node| node.property("compatible").is_some()).unwrap_or(group)
 }
 
 /// A list of phandles, each with as many cells behind it as the node that it names says in `count`. Ends where it cannot be
 /// understood; a phandle of 0 stands for nothing.
-fn specifiers<'a>(
+pub(super) fn specifiers<'a>(
     mut cells: impl Iterator<Item = u32>,
     count: Option<&str>,
     board: &'a Tree<'a>,
