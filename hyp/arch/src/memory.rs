@@ -37,6 +37,19 @@ global_asm!(
     "    ldrb    w4, [x1]",
     "    strb    w4, [x3]",
     "7:  ret",
+    // The same for what may overlap. A copy upwards loads before it stores, so that only a destination within the source's bytes
+    // has to be filled from its end.
+    ".global memmove",
+    "memmove:",
+    "    sub     x3, x0, x1",
+    "    cmp     x3, x2",
+    "    b.hs    memcpy",
+    "1:  cbz     x2, 2f",
+    "    sub     x2, x2, #1",
+    "    ldrb    w4, [x1, x2]",
+    "    strb    w4, [x0, x2]",
+    "    b       1b",
+    "2:  ret",
     // x0: destination, kept; w1: byte; x2: bytes.
     ".global memset",
     "memset:",
