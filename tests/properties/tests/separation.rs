@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bulkhead_policy::addr::{BLOCK_1G, BLOCK_2M, Ipa, PAGE_SIZE, Pa, Region};
 use bulkhead_policy::manifest;
-use bulkhead_policy::plan::{PartitionPlan, Plan};
+use bulkhead_policy::plan::Plan;
 use bulkhead_policy::platform::{Platform, Reservation};
 use bulkhead_policy::stage2::{Kind, Mapping, Stage2, Table};
 use bulkhead_policy::tree::Tree;
