@@ -1118,11 +1118,10 @@ proptest! {
         let mut enabled = BTreeSet::from([UART, SPI]);
         let mut target = std::collections::BTreeMap::from([(UART, 0_usize), (SPI, 0)]);
         let mut wire = 0;
-        let mut priority = [0_u8; 64];
+        let mut priority: [u8; 64] = core::array::from_fn(|n| if n < 16 { (n as u8) << 4 } else { 0x20 });
         let mut line = false;
         let mut on = [true, true];
         let mut forwarding = true;
-        for n in 0..64 { priority[n] = if n < 16 { (n as u8) << 4 } else { 0x20 } }
         let program = |world: &mut World, v: usize| {
             world.write_private(v, v, IGROUPR, u32::MAX);
             world.write_private(v, v, ISENABLER, u32::MAX);
@@ -1250,9 +1249,9 @@ proptest! {
                 }
                 Shared::Deactivate(v, uart) if on[v] => {
                     let i = shared(uart);
-                    for w in 0..2 {
-                        if active[w].last() == Some(&i) {
-                            active[w].pop();
+                    for (w, active) in active.iter_mut().enumerate() {
+                        if active.last() == Some(&i) {
+                            active.pop();
                             world.running[w].pop();
                             world.write(v, ICACTIVER + 4, mask(i.raw() as usize & 31));
                         }
