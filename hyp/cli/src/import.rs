@@ -69,10 +69,10 @@ pub fn run(format: &Format) -> Result<bool> {
     }
     if let Some(out) = &options.out {
         let folders =
-            payloads.folders().into_iter().map(|folder| format!(" --payloads {}", folder.display()));
+            payloads.folders().into_iter().map(|folder| format!(" --payloads {}", say::word(&folder)));
         let folders: String = folders.collect();
         say::step("Wrote", format_args!("{}", out.display()));
-        say::note(format_args!("next: cargo bulkhead check {}{folders}", out.display()));
+        say::note(format_args!("next: cargo bulkhead check {}{folders}", say::word(out)));
     }
     Ok(!imported.remarks.iter().any(|remark| remark.open))
 }

@@ -95,11 +95,10 @@ enum Command {
         format: Format,
     },
     /// Print a script that completes `cargo bulkhead` in a shell
-    #[command(
-        after_help = "Examples:\n  cargo bulkhead completions bash > ~/.bulkhead.bash    # and in ~/.bashrc: . ~/.bulkhead.bash\n  \
-        cargo bulkhead completions zsh > ~/.bulkhead.zsh      # and in ~/.zshrc, after compinit: . ~/.bulkhead.zsh\n  \
-        cargo bulkhead completions fish > ~/.config/fish/conf.d/bulkhead.fish"
-    )]
+    #[command(after_help = "Examples:\n  cargo bulkhead completions bash > ~/.bulkhead.bash\n  \
+        cargo bulkhead completions zsh > ~/.bulkhead.zsh\n  \
+        cargo bulkhead completions fish > ~/.config/fish/conf.d/bulkhead.fish\n\n\
+        fish finds its file by itself. For bash add `. ~/.bulkhead.bash` to ~/.bashrc, for zsh `. ~/.bulkhead.zsh` to ~/.zshrc, behind compinit.")]
     Completions {
         /// The shell
         #[arg(value_enum)]
@@ -140,7 +139,7 @@ enum Command {
     Report {
         #[command(flatten)]
         input: Input,
-        /// Report on a machine with this device tree, taken from a real board, and not QEMU's
+        /// Report on a machine with this device tree, source or blob, taken from a real board, and not QEMU's
         #[arg(long, value_name = "FILE")]
         dtb: Option<PathBuf>,
         #[command(flatten)]

@@ -68,7 +68,7 @@ pub fn run(options: &New) -> Result<()> {
             "{RTOS_KERNEL} is yours to supply, beside the manifest or in a folder of --payloads"
         ));
     }
-    say::note(format_args!("next: cargo bulkhead check {} {choice}", quoted(out)));
+    say::note(format_args!("next: cargo bulkhead check {} {choice}", say::word(out)));
     Ok(())
 }
 
@@ -77,14 +77,7 @@ fn choice(path: &Path, tree: &[u8]) -> Result<String> {
     let board = Tree::new(tree)?;
     let platform = Platform::from_tree(&board, &BOARDS).map_err(|error| anyhow::anyhow!("{error}"))?;
     let name = platform.board.map_or_else(String::new, |board| format!(" --board {}", board.name));
-    Ok(format!("--dtb {}{name}", quoted(path)))
-}
-
-/// A path as a shell takes it for one word.
-fn quoted(path: &Path) -> String {
-    let path = path.display().to_string();
-    let is_plain = |character: char| character.is_alphanumeric() || "/._-+=:@%,".contains(character);
-    if path.chars().all(is_plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
+    Ok(format!("--dtb {}{name}", say::word(path)))
 }
 
 /// The amounts of memory that are tried for Linux.
@@ -430,18 +423,6 @@ mod tests {
         assert_eq!(said("rpi4-8g.dtb"), "--dtb rpi4-8g.dtb --board rpi4");
         assert_eq!(said("sharing.dtb"), "--dtb sharing.dtb");
         assert_eq!(said("sharing.dts"), "--dtb sharing.dts");
-    }
-
-    #[test]
-    fn a_command_line_that_is_shown_can_be_copied() {
-        for (path, shown) in [
-            ("a/b-1.dts", "a/b-1.dts"),
-            ("a b.dts", "'a b.dts'"),
-            ("it's.dts", r"'it'\''s.dts'"),
-            ("$a;b", "'$a;b'"),
-        ] {
-            assert_eq!(quoted(Path::new(path)), shown);
-        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! How the tool speaks of its own work: on standard error, one line a step, in cargo's manner.
 
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 
 use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
@@ -20,6 +21,14 @@ pub fn visible(text: &str) -> String {
 fn lines(what: impl std::fmt::Display) -> String {
     let text = what.to_string();
     text.split('\n').map(visible).collect::<Vec<_>>().join("\n")
+}
+
+/// A path as a shell takes it for one word.
+#[must_use]
+pub fn word(path: &Path) -> String {
+    let path = path.display().to_string();
+    let is_plain = |character: char| character.is_alphanumeric() || "/._-+=:@%,".contains(character);
+    if path.chars().all(is_plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
 
 /// Says what is being done now: a verb and its object.
@@ -70,6 +79,18 @@ pub fn expect_closed_outputs() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_line_that_is_shown_can_be_copied() {
+        for (path, shown) in [
+            ("a/b-1.dts", "a/b-1.dts"),
+            ("a b.dts", "'a b.dts'"),
+            ("it's.dts", r"'it'\''s.dts'"),
+            ("$a;b", "'$a;b'"),
+        ] {
+            assert_eq!(word(Path::new(path)), shown);
+        }
+    }
 
     #[test]
     fn names_neither_move_the_cursor_nor_begin_a_line() {

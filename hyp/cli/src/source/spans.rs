@@ -68,7 +68,8 @@ impl Written {
         match form {
             Form::Number | Form::Numbers => {
                 let wants = "numbers of 32 bits";
-                let quoted = self.quoted.then(|| (wants, text(), "write <0 1> instead of \"0 1\""));
+                let quoted =
+                    self.quoted.then(|| (wants, text(), "put numbers between `<` and `>`, as in <0 1>"));
                 quoted.or_else(|| (bits != 32).then(|| (wants, sized(), "take /bits/ out: write <0 1>")))
             }
             Form::Address | Form::Addresses => {
