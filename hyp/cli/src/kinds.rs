@@ -1,4 +1,4 @@
-//! What a file is that was given as Linux's kernel and is no arm64 Image: a kernel comes in many wrappings.
+//! What a file is that was given as a kernel and is none: a kernel comes in many wrappings.
 //!
 //! Only what is sure is named. The mends are commands that make an Image of the file, where that can be done.
 
@@ -12,7 +12,8 @@ pub struct Kind {
 }
 
 /// First bytes of compressed files, what made them, and what unpacks them to standard output.
-const PACKED: [(&[u8], &str, &str); 5] = [
+const PACKED: [(&[u8], &str, &str); 6] = [
+    (&[0x1f, 0x8b], "compressed with gzip", "zcat"),
     (&[0x28, 0xb5, 0x2f, 0xfd], "compressed with zstd", "zstdcat"),
     (&[0x04, 0x22, 0x4d, 0x18], "compressed with lz4", "lz4 -dc"),
     (&[0x02, 0x21, 0x4c, 0x18], "compressed with lz4", "lz4 -dc"),
@@ -20,10 +21,19 @@ const PACKED: [(&[u8], &str, &str); 5] = [
     (b"BZh", "compressed with bzip2", "bzcat"),
 ];
 
+/// The first bytes of an ELF file.
+const ELF: &[u8] = b"\x7fELF";
+
 /// U-Boot's `image_header_t` (`include/image.h`): its magic number, its size, and where it says how the rest is compressed.
 const UIMAGE: [u8; 4] = [0x27, 0x05, 0x19, 0x56];
 const UIMAGE_HEADER: usize = 64;
 const UIMAGE_COMPRESSION: usize = 31;
+
+/// What a file is that would be started at its first byte, if that is no code. ELF files are loaded as they say.
+#[must_use]
+pub fn of_raw(bytes: &[u8]) -> Option<&'static str> {
+    of(bytes).map(|kind| kind.what).filter(|_| !bytes.starts_with(ELF))
+}
 
 /// What a file is that begins so, if it is anything that is known.
 #[must_use]
@@ -34,7 +44,7 @@ pub fn of(bytes: &[u8]) -> Option<Kind> {
     if let Some((_, what, command)) = PACKED.iter().find(|(magic, ..)| bytes.starts_with(magic)) {
         return kind(what, format!("unpack it: {command} FILE > Image"));
     }
-    if at(0, b"\x7fELF") {
+    if at(0, ELF) {
         let mend = "give arch/arm64/boot/Image of the kernel's build, or make it: aarch64-linux-gnu-objcopy -O binary \
                     vmlinux Image";
         return kind("an ELF file, as vmlinux is", mend.to_owned());
@@ -102,6 +112,7 @@ mod tests {
             (&[(0, zboot), (24, b"zstd")], "| zstdcat > Image"),
             (&[(0, zboot), (24, b"lzma")], "that it was made of"),
             (&[(0, &[0x28, 0xb5, 0x2f, 0xfd])], "zstdcat"),
+            (&[(0, &[0x1f, 0x8b])], "zcat"),
             (&[(0, b"\x7fELF")], "objcopy"),
             (&[(0x24, &[0x18, 0x28, 0x6f, 0x01])], "for arm64"),
             (&[(0x202, b"HdrS")], "for arm64"),
@@ -113,6 +124,12 @@ mod tests {
         for bytes in [&[][..], &[0; 4096], b"MZ", b"MZ\0\0zimg", &[0x27, 0x05, 0x19]] {
             assert_eq!(of(bytes), None, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn an_elf_file_may_be_given_as_it_is() {
+        assert_eq!(of_raw(b"\x7fELF"), None);
+        assert_eq!(of_raw(&[0x1f, 0x8b]), Some("compressed with gzip"));
     }
 
     #[test]

@@ -265,7 +265,7 @@ pub fn checked_where<T>(
             if !other_forms.is_empty() {
                 return Err(Findings::place(&parts.source, other_forms).into());
             }
-            let found = warnings::warnings(&tree, &board, &platform, &plan);
+            let found = warnings::warnings(&tree, &board, &platform, &plan, &payload);
             let warnings = &Findings::place(&parts.source, found);
             with(Checked { plan: &plan, platform: &platform, board: &board, warnings })
         }

@@ -13,20 +13,22 @@ use bulkhead_policy::platform::Platform;
 use bulkhead_policy::tree::{Node, Tree};
 
 use crate::diagnostic::{Diagnostic, Location, Severity};
+use crate::kinds;
 
 /// The codes of all warnings.
-pub const CODES: [&str; 12] = [
+pub const CODES: [&str; 13] = [
     "BH0901", "BH0902", "BH0903", "BH0904", "BH0905", "BH0906", "BH0907", "BH0908", "BH0909", "BH0910",
-    "BH0911", "BH0912",
+    "BH0911", "BH0912", "BH0913",
 ];
 
-/// All warnings about a manifest that made this plan on this machine.
+/// All warnings about a manifest that made this plan on this machine; `payload` is what is in a file of the bundle.
 #[must_use]
-pub fn warnings(
+pub fn warnings<'p>(
     manifest: &Tree<'_>,
     board: &Tree<'_>,
     platform: &Platform<'_>,
     plan: &Plan<'_>,
+    payload: &dyn Fn(&str) -> Option<&'p [u8]>,
 ) -> Vec<Diagnostic> {
     let all: Vec<_> =
         plan.partitions.iter().filter_map(|plan| Partition::new(manifest, board, plan)).collect();
@@ -38,6 +40,7 @@ pub fn warnings(
         found.extend(list_registers(partition, platform));
         found.extend(unprotected(partition, board));
         found.extend(rootless(partition));
+        found.extend(wrapped(partition, payload));
     }
     found.extend(dependencies::shared(&all, board));
     found.extend(wires::of_console(&all, platform, board));
@@ -183,4 +186,13 @@ fn rootless(partition: &Partition<'_>) -> Option<Diagnostic> {
         );
         warning("BH0911", Location::node(partition.node.path()), message)
     })
+}
+
+/// A raw binary that is none: its first byte is no instruction's. Of Linux's kernel a rule says so.
+fn wrapped<'p>(partition: &Partition<'_>, payload: &dyn Fn(&str) -> Option<&'p [u8]>) -> Option<Diagnostic> {
+    let kernel =
+        Some(partition.node).filter(|_| partition.plan.os != OsType::Linux)?.property("kernel")?.string()?;
+    let what = kinds::of_raw(payload(kernel)?)?;
+    let message = format!("{} starts at the first byte of {kernel}, but that is {what}", partition.plan.name);
+    Some(warning("BH0913", Location::property(partition.node.path(), "kernel"), message))
 }

@@ -37,12 +37,14 @@ fn warn_of(source: &str, board: &[u8], others: &[&Tree<'_>]) -> Vec<Vec<Diagnost
     let blob = compile(source);
     let (board, tree) = (Tree::new(board).expect("a tree"), Tree::new(&blob).expect("a tree"));
     let mut platform = Platform::from_tree(&board, &BOARDS).expect("a machine");
-    let plan = manifest::check(&tree, &mut platform, &board, &|name| match name {
+    let payload = |name: &str| match name {
         "Image" => Some(&image[..]),
+        "packed.bin" => Some(&[0x1f, 0x8b, 8, 0][..]),
         _ => Some(&bare[..]),
-    });
+    };
+    let plan = manifest::check(&tree, &mut platform, &board, &payload);
     let plan = plan.unwrap_or_else(|findings| panic!("{findings:?}\n{source}"));
-    others.iter().map(|other| warnings(&tree, other, &platform, &plan)).collect()
+    others.iter().map(|other| warnings(&tree, other, &platform, &plan, &payload)).collect()
 }
 
 fn board(name: &str) -> Vec<u8> {
