@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use bulkhead_boards::BOARDS;
+use bulkhead_policy::addr::PAGE_SIZE;
 use bulkhead_policy::manifest::{DTB_SPACE, Finding, Key, Place, Rule, Value};
 use bulkhead_policy::tree::{Node, Tree};
 
@@ -157,6 +158,13 @@ fn mend(finding: &Finding<'_>, board: &Tree<'_>) -> Option<String> {
         }
         (Rule::UnitOwned, _) if finding.other.is_some_and(|other| other.node == finding.at.node) => {
             Some("take the second one out".to_owned())
+        }
+        (Rule::MemoryUnaligned, [Value::Number(start), Value::Number(size), _]) => {
+            // As it looks, but with the `0x` that it lacks.
+            let [start, size] = [start, size].map(|number| u64::from_str_radix(&number.to_string(), 16).ok());
+            let (start, size) = (start?, size?);
+            let meant = start.is_multiple_of(PAGE_SIZE) && size.is_multiple_of(PAGE_SIZE);
+            meant.then(|| format!("numbers without `0x` are decimal: {start:#x} and {size:#x} are whole pages"))
         }
         (Rule::MemoryBeyond, [Value::Number(start), _, Value::Number(bits)]) => {
             let end = 1 << bits;
@@ -472,6 +480,9 @@ mod tests {
         let large = said("memory = /bits/ 64 <0x40000000 0x8000000000>;").expect("a mend");
         assert!(large.starts_with("make the size smaller: the range ends at 0x8000000000"), "{large}");
         assert_eq!(said("memory = /bits/ 64 <0x8000000000 0x1000>;"), None);
+        let decimal = said("memory = /bits/ 64 <40000000 20000000>;").expect("a mend");
+        assert!(decimal.ends_with("0x40000000 and 0x20000000 are whole pages"), "{decimal}");
+        assert_eq!(said("memory = /bits/ 64 <0x40000000 0x1000800>;"), None);
         let device = "access = \"/pl061@9030000\"; unprotected-dma = \"/pl061@9030000\";";
         let there = said(&format!("memory = /bits/ 64 <0x10000000 0x1000000>; {device}"));
         assert!(there.is_some_and(|said| said.ends_with("move `memory` to free RAM")));

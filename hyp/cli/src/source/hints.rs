@@ -66,6 +66,7 @@ fn place(text: &str, at: usize, before: &[Token], here: Option<&Token>) -> Optio
     if before.iter().rev().find(|token| is_mark(token, b"<>;{}")).is_some_and(|token| is_mark(token, b"<")) {
         return match (here.kind, character) {
             (_, ',') => Some("numbers between `<` and `>` are parted by spaces, not by commas"),
+            (Kind::Word, '-') if here.range.start < at => Some("give every number of a range: <0 1 2>"),
             (_, '-') => Some("no number of a manifest is negative"),
             (Kind::Quoted, _) => Some("strings stand without `<` and `>`"),
             (Kind::Mark(b';' | b'}'), _) => Some("a `>` is missing"),
@@ -79,7 +80,14 @@ fn place(text: &str, at: usize, before: &[Token], here: Option<&Token>) -> Optio
         };
     }
     let last = last?;
+    if word(last) == "#" {
+        return Some("a comment stands between `/*` and `*/`, or behind `//`");
+    }
     match (last.kind, here.kind) {
+        (Kind::Mark(b'='), Kind::Directive) => Some("write `/bits/ 64` for numbers of 64 bits"),
+        (Kind::Mark(b':'), Kind::Mark(b'<') | Kind::Quoted) => {
+            Some("a value stands behind `=`; a `:` makes a label of the word before it")
+        }
         (Kind::Mark(b'='), Kind::Word) if number => Some("put numbers between `<` and `>`"),
         (Kind::Mark(b'='), Kind::Word) => Some("put a string between quotation marks"),
         (Kind::Mark(b'='), Kind::Mark(b';')) => Some("a value is missing behind `=`"),
@@ -90,7 +98,9 @@ fn place(text: &str, at: usize, before: &[Token], here: Option<&Token>) -> Optio
         (_, Kind::Mark(b'}')) if closed >= open => Some("there is a `}` too many"),
         (_, Kind::Mark(b';' | b',')) => None,
         (Kind::Quoted | Kind::Mark(b'>' | b']' | b'}'), _) => Some(SEMICOLON),
-        (Kind::Word, _) if text[last.range.end..here.range.start].contains('\n') => Some(SEMICOLON),
+        (Kind::Word, _) if text[last.range.end..here.range.start].contains('\n') => {
+            Some("a `;` is missing just before the marked place or, behind the name of a node, a `{`")
+        }
         _ => None,
     }
 }
@@ -103,7 +113,13 @@ const UNITS: [&str; 9] = ["K", "M", "G", "KB", "MB", "GB", "KiB", "MiB", "GiB"];
 pub fn is_short(value: &str) -> bool {
     /// No board has memory or devices beyond so many times 4 GiB.
     const UPPER_HALF: u64 = 0x1000;
-    let all: Vec<_> = tokens(value, 0).collect();
+    let mut all: Vec<_> = tokens(value, 0).collect();
+    // What has 32 bits without being told to.
+    if let [bits, size, ..] = &all[..]
+        && (&value[bits.range.clone()], &value[size.range.clone()]) == ("/bits/", "32")
+    {
+        all.drain(..2);
+    }
     let is_cells = all.first().is_some_and(|token| token.kind == Kind::Mark(b'<'));
     let number = |text: &str| match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
         Some(digits) => u64::from_str_radix(digits, 16).ok(),
@@ -112,7 +128,7 @@ pub fn is_short(value: &str) -> bool {
     let cells: Vec<_> = entries(value, &all).into_iter().map(|range| number(&value[range])).collect();
     let is_upper = |cell: &Option<u64>| cell.is_some_and(|cell| cell < UPPER_HALF);
     let in_pairs = cells.len() % 2 == 0 && cells.iter().step_by(2).all(is_upper);
-    is_cells && !value.contains("/bits/") && !in_pairs
+    is_cells && !in_pairs
 }
 
 #[cfg(test)]
@@ -134,6 +150,11 @@ mod tests {
             ("a { x = /bits/ 64 <0x10 16^M>; };", Some("no unit")),
             ("a { x = <16 ^MiB>; };", Some("no unit")),
             ("a { x = <^-1>; };", Some("negative")),
+            ("a { x = <0^-2>; };", Some("every number")),
+            ("a { x = <1>; # ^the comment\n };", Some("a comment stands")),
+            ("a { x = ^/bit/ 64 <1>; };", Some("write `/bits/ 64`")),
+            ("a { x: ^<1>; };", Some("behind `=`")),
+            ("a\n ^x = <1>; };", Some("a `{`")),
             ("a { x = <^CPU_B>; };", Some("no macro of this name")),
             ("a { x = <^\"b\">; };", Some("without `<`")),
             ("a { x = <1^; };", Some("`>` is missing")),
@@ -168,7 +189,13 @@ mod tests {
 
     #[test]
     fn numbers_of_32_bits_are_known() {
-        for value in ["<0x40000000 0x1000>", "<0x40000000>", "<A B>", "<0 0x40000000 0x1000>"] {
+        for value in [
+            "<0x40000000 0x1000>",
+            "<0x40000000>",
+            "<A B>",
+            "<0 0x40000000 0x1000>",
+            "/bits/ 32 <0x40000000 0x1000>",
+        ] {
             assert!(is_short(value), "{value}");
         }
         for value in ["/bits/ 64 <0x40000000>", "<0 0x40000000 0x0 0x1000>", "\"a\"", "[00]", "MEMORY"] {
