@@ -231,11 +231,7 @@ exec {} \"$@\"
 }
 
 /// QEMU's command line, in the folder of the files.
-///
-/// # Errors
-///
-/// As [`Board::options`].
-pub fn command_line(board: &Board) -> Result<String> {
+fn command_line(board: &Board) -> Result<String> {
     let mut options = board.options("")?;
     if matches!(board.origin, Origin::Firmware { .. })
         && let Some(tree) = options.iter().position(|option| option == "-dtb")

@@ -337,7 +337,7 @@ fn run_build(
     for path in std::iter::once(&built.bundle).chain(&others) {
         println!("{}\n  {} bytes", path.display(), std::fs::metadata(path)?.len());
     }
-    println!("{}", loader::command_line(&recipe.board)?);
+    println!("QEMU starts it by {}", say::word(&folder.join(loader::RUN)));
     missing.iter().for_each(say::note);
     let fits = built.sizes.text_and_rodata <= TEXT_LIMIT;
     if !fits {

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use bulkhead_board::Board;
 use bulkhead_boards::BOARDS;
 use bulkhead_policy::addr::PAGE_SIZE;
 use bulkhead_policy::manifest::{DTB_SPACE, Finding, Key, Place, Rule, Value};
@@ -99,6 +100,8 @@ fn repeats(finding: &Finding<'_>, first: &Finding<'_>) -> bool {
 fn follows(finding: &Finding<'_>, cause: &Finding<'_>) -> bool {
     let (at, name) = (finding.at, cause.values[0]);
     match (finding.rule, cause.rule, name) {
+        // Of another kind of tree nothing else can be said.
+        (rule, Rule::NotAManifest, _) => rule != Rule::NotAManifest && is_other_tree(cause.at.node),
         // What was meant is missing where its name is misspelt.
         (Rule::Missing, Rule::UnknownProperty, Value::Text(name)) => {
             at.node == cause.at.node && property(name, at.node.path()).as_deref() == Some(at.property)
@@ -146,6 +149,15 @@ fn mend(finding: &Finding<'_>, board: &Tree<'_>) -> Option<String> {
         (Rule::NoSuchPath | Rule::NoSuchAlias, [Value::Text(name), ..]) => lost(name, board).map(|_| {
             "take it out, or check with `--dtb` for the board that has it".to_owned()
         }),
+        (Rule::NotAManifest, _) if is_other_tree(finding.at.node) && finding.at.node.child("cpus").is_some() => {
+            Some("name a board's tree by `--dtb`, and a manifest beside it".to_owned())
+        }
+        (Rule::NothingToDivide, _) => {
+            let property = finding.at.property;
+            let has = |known: &&Board| known.divided.iter().any(|device| device.property == property);
+            let known = BOARDS.iter().find(has)?;
+            Some(format!("take it out, or choose the board that it is for, such as `--board {}`", known.name))
+        }
         (Rule::UnknownNode, _) if is_partition(finding.at.node) => {
             Some("move it into the node `partitions`, where all partitions stand".to_owned())
         }
@@ -175,6 +187,11 @@ fn mend(finding: &Finding<'_>, board: &Tree<'_>) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Whether it is the root of a tree that is for something else, not of a manifest whose `compatible` is wrong.
+fn is_other_tree(root: Node<'_>) -> bool {
+    root.compatible().next().is_some() && root.compatible().all(|name| !name.starts_with(b"bulkhead"))
 }
 
 /// Whether a node has what a partition has.
@@ -435,6 +452,30 @@ mod tests {
         let lists = format!("{guest} access = \"/no\"; unprotected-dma = \"/no\";");
         let lists = told(virt, &one(&lists));
         assert_eq!(lists.iter().filter(|(rule, _)| *rule == Rule::NoSuchPath).count(), 1, "{lists:?}");
+    }
+
+    #[test]
+    fn a_boards_tree_is_no_manifest_with_many_faults() {
+        let virt = include_bytes!("../../../tests/manifests/boards/qemu-virt-gicv3.dtb");
+        let tree = Tree::new(virt).expect("a tree");
+        let mut platform = Platform::from_tree(&tree, &BOARDS).expect("a board");
+        let found = manifest::check(&tree, &mut platform, &tree, &|_| None).expect_err("no manifest");
+        let told = causes(&found);
+        assert!(found.len() > 1 && told.len() == 1, "{found:?}");
+        assert!(mend(told[0].0, &tree).is_some_and(|mend| mend.contains("--dtb")));
+        // This is a manifest with a slip.
+        let slip = "/dts-v1/; / { compatible = \"bulkhead,manifest\"; colour; };";
+        let (blob, messages) = crate::source::dtc(slip, Path::new(".")).expect("dtc");
+        let blob = blob.unwrap_or_else(|| panic!("{messages}"));
+        let slip = Tree::new(&blob).expect("a tree");
+        let found = manifest::check(&slip, &mut platform, &tree, &|_| None).expect_err("faults");
+        assert_eq!(causes(&found).len(), found.len());
+    }
+
+    #[test]
+    fn what_is_for_another_board_says_so() {
+        let mend = said("memory = /bits/ 64 <0x40000000 0x1000000>; gpio-pins = <4>;");
+        assert!(mend.is_some_and(|mend| mend.ends_with("`--board rpi4`")));
     }
 
     #[test]
