@@ -143,10 +143,17 @@ pub fn power_off() -> ! {
 #[inline(never)]
 pub fn wait(system: &System, role: Option<(&Partition, usize)>) {
     barrier::wait_for_interrupt();
-    loop {
-        let acknowledged = gic::acknowledge();
-        let Some(intid) = acknowledged.intid() else { return acknowledged.discard() };
-        acknowledged.drop_priority();
-        interrupt(system, role, acknowledged, intid);
-    }
+    while serve(system, role) {}
+}
+
+/// Serves one pending interrupt; false where there is none.
+pub fn serve(system: &System, role: Option<(&Partition, usize)>) -> bool {
+    let acknowledged = gic::acknowledge();
+    let Some(intid) = acknowledged.intid() else {
+        acknowledged.discard();
+        return false;
+    };
+    acknowledged.drop_priority();
+    interrupt(system, role, acknowledged, intid);
+    true
 }
