@@ -119,14 +119,14 @@ pub fn init_cpu(cpu: usize, maintenance: IntId) {
         Some(v2) => v2.init_cpu(cpu, maintenance),
         None => v3::init_cpu(cpu, maintenance),
     }
-    reset_virtual_interface();
-}
-
-/// The virtual CPU interface as at reset, enabled.
-pub fn reset_virtual_interface() {
     // List registers are UNKNOWN at reset, and one that seems to have ended would ask for maintenance without end.
     let mut machine = GicMachine::new(&[]);
     (0..machine.list_registers()).for_each(|n| machine.write_list_register(n, None));
+    reset_virtual_interface();
+}
+
+/// The virtual CPU interface as at reset, enabled. A vCPU that starts clears its list registers.
+pub fn reset_virtual_interface() {
     match v2::interface() {
         Some(v2) => v2.reset_virtual_interface(),
         None => v3::reset_virtual_interface(),

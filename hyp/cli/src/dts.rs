@@ -121,8 +121,6 @@ pub fn numbers(numbers: impl IntoIterator<Item = u64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use bulkhead_policy::tree::Tree;
 
     use super::*;
@@ -142,8 +140,7 @@ mod tests {
         source.close();
         let source = source.finish();
         assert!(source.lines().all(|line| line.len() <= WIDTH + INDENT.len()), "{source}");
-        let (blob, messages) = source::dtc(&source, Path::new(".")).expect("dtc");
-        let blob = blob.unwrap_or_else(|| panic!("{messages}\n{source}"));
+        let blob = source::compiled(&source);
         let tree = Tree::new(&blob).expect("a tree");
         let root = tree.root();
         let text: Vec<_> = root.property("text").expect("there").strings().collect();

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use bulkhead_policy::manifest::{Form, Key, MAX_FINDINGS};
+use bulkhead_policy::manifest::MAX_FINDINGS;
 
 use crate::diagnostic::{Diagnostic, Location, Severity};
 use crate::explain;
-use crate::source::{Files, Part, Source, Span};
+use crate::source::{Files, Part, Source, Span, takes_64_bits};
 
 /// Rules that are about a property's name and not about its value: UnknownProperty and PropertyTwice.
 const OF_NAMES: [&str; 2] = ["BH0012", "BH0015"];
@@ -67,7 +67,7 @@ impl Findings {
                 diagnostic.help = Some("take the reference to this node's label out".to_owned());
             }
             if OF_64_BITS.contains(&diagnostic.code.as_str())
-                && takes_64_bits(&diagnostic.at)
+                && diagnostic.at.property.as_deref().is_some_and(takes_64_bits)
                 && source.is_short(&diagnostic.at)
             {
                 diagnostic.help =
@@ -122,12 +122,6 @@ impl Findings {
             .collect();
         words.join(", ") + more
     }
-}
-
-/// Whether the property's numbers have 64 bits.
-fn takes_64_bits(at: &Location) -> bool {
-    let key = Key::ALL.iter().find(|key| Some(key.name()) == at.property.as_deref());
-    key.is_some_and(|key| matches!(key.form(), Form::Address | Form::Addresses))
 }
 
 /// Whether both are whole nodes or properties of the same path and name.

@@ -211,10 +211,8 @@ impl Payloads {
 ///
 /// Where it cannot be read or is neither.
 pub fn read_tree(path: &Path) -> Result<Vec<u8>> {
-    /// `fdt_header.magic` (Devicetree Specification, 5.2).
-    const MAGIC: [u8; 4] = 0xd00d_feed_u32.to_be_bytes();
     let bytes = input::bytes(path)?;
-    if bytes.starts_with(&MAGIC) {
+    if bytes.starts_with(&source::MAGIC) {
         Tree::new(&bytes).with_context(|| path.display().to_string())?;
         return Ok(bytes);
     }

@@ -2,6 +2,8 @@
 //!
 //! Only what is sure is named. The mends are commands that make an Image of the file, where that can be done.
 
+use crate::source;
+
 /// A kind of file and how an Image is made of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Kind {
@@ -79,8 +81,7 @@ pub fn of(bytes: &[u8]) -> Option<Kind> {
     if at(0x202, b"HdrS") {
         return kind("a bzImage, for x86", "build the kernel for arm64".to_owned());
     }
-    // Devicetree Specification 0.4, 5.2.
-    if at(0, &[0xd0, 0x0d, 0xfe, 0xed]) {
+    if at(0, &source::MAGIC) {
         let mend = "take the kernel out of it: dumpimage -T flat_dt -p 0 -o Image FILE";
         return kind("a FIT image of U-Boot's, or a device tree", mend.to_owned());
     }

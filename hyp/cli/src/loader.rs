@@ -252,16 +252,14 @@ mod tests {
 
     use super::*;
     use crate::board::QEMU_VIRT;
-    use crate::source::dtc;
+    use crate::source::compiled;
 
     const TREE_OF_VIRT: &[u8] = include_bytes!("../../../tests/manifests/boards/qemu-virt-gicv3.dtb");
 
     fn placed(manifest: &str) -> Option<Occupied> {
         let board = Tree::new(TREE_OF_VIRT).expect("a tree");
         let platform = Platform::from_tree(&board, &BOARDS).expect("a platform");
-        let (blob, messages) = dtc(manifest, Path::new(".")).expect("dtc");
-        let blob = blob.unwrap_or_else(|| panic!("{messages}"));
-        place(&platform, &Tree::new(&blob).expect("a tree"), 2 << 20, 35_000_000)
+        place(&platform, &Tree::new(&compiled(manifest)).expect("a tree"), 2 << 20, 35_000_000)
     }
 
     #[test]

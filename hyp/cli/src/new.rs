@@ -427,8 +427,7 @@ mod tests {
 
     #[test]
     fn no_board_is_an_error() {
-        let (blob, messages) = source::dtc("/dts-v1/; / { };", Path::new(".")).expect("dtc");
-        let error = starter(&blob.unwrap_or_else(|| panic!("{messages}")), None).expect_err("no board");
+        let error = starter(&source::compiled("/dts-v1/; / { };"), None).expect_err("no board");
         assert_eq!(error.to_string(), "/: there is no memory node");
         assert!(starter(b"no tree", None).is_err());
     }

@@ -350,6 +350,7 @@ mod tests {
     use bulkhead_policy::platform::Platform;
 
     use super::*;
+    use crate::source::compiled;
 
     #[test]
     fn slips_are_recognised() {
@@ -396,28 +397,25 @@ mod tests {
     }
 
     fn said_on(board: &[u8], properties: &str) -> Option<String> {
-        let source = format!(
-            "/dts-v1/; / {{ compatible = \"bulkhead,manifest-v1\"; partitions {{ a {{ os,type = \"bare\"; \
-             cpus = <0>; kernel = \"guest\"; {properties} }}; }}; }};"
-        );
-        let (blob, messages) = crate::source::dtc(&source, std::path::Path::new(".")).expect("dtc");
-        let blob = blob.unwrap_or_else(|| panic!("{messages}"));
+        let guest = "os,type = \"bare\"; cpus = <0>; kernel = \"guest\";";
+        let source = format!("partitions {{ a {{ {guest} {properties} }}; }};");
+        with_faults(board, &source, |found, board| mend(&found[0], board))
+    }
+
+    /// The faults of a manifest with this in its root.
+    fn with_faults<T>(board: &[u8], source: &str, then: impl FnOnce(&[Finding<'_>], &Tree<'_>) -> T) -> T {
+        let blob = compiled(&format!("/dts-v1/; / {{ compatible = \"bulkhead,manifest-v1\"; {source} }};"));
         let (board, tree) = (Tree::new(board).expect("a tree"), Tree::new(&blob).expect("a tree"));
-        let mut platform = Platform::from_tree(&board, &bulkhead_boards::BOARDS).expect("a board");
+        let mut platform = Platform::from_tree(&board, &BOARDS).expect("a board");
         let found = manifest::check(&tree, &mut platform, &board, &|_| Some(&[0; 64]));
-        mend(&found.expect_err("a fault")[0], &board)
+        then(&found.expect_err("a fault"), &board)
     }
 
     /// The rules that are told of a manifest, each with the number of its notes.
     fn told(board: &[u8], source: &str) -> Vec<(Rule, usize)> {
-        let source = format!("/dts-v1/; / {{ compatible = \"bulkhead,manifest-v1\"; {source} }};");
-        let (blob, messages) = crate::source::dtc(&source, Path::new(".")).expect("dtc");
-        let blob = blob.unwrap_or_else(|| panic!("{messages}"));
-        let (board, tree) = (Tree::new(board).expect("a tree"), Tree::new(&blob).expect("a tree"));
-        let mut platform = Platform::from_tree(&board, &BOARDS).expect("a board");
-        let found = manifest::check(&tree, &mut platform, &board, &|_| Some(&[0; 64]));
-        let found = found.expect_err("a fault");
-        causes(&found).into_iter().map(|(finding, notes)| (finding.rule, notes.len())).collect()
+        with_faults(board, source, |found, _| {
+            causes(found).into_iter().map(|(finding, notes)| (finding.rule, notes.len())).collect()
+        })
     }
 
     #[test]
@@ -464,9 +462,7 @@ mod tests {
         assert!(found.len() > 1 && told.len() == 1, "{found:?}");
         assert!(mend(told[0].0, &tree).is_some_and(|mend| mend.contains("--dtb")));
         // This is a manifest with a slip.
-        let slip = "/dts-v1/; / { compatible = \"bulkhead,manifest\"; colour; };";
-        let (blob, messages) = crate::source::dtc(slip, Path::new(".")).expect("dtc");
-        let blob = blob.unwrap_or_else(|| panic!("{messages}"));
+        let blob = compiled("/dts-v1/; / { compatible = \"bulkhead,manifest\"; colour; };");
         let slip = Tree::new(&blob).expect("a tree");
         let found = manifest::check(&slip, &mut platform, &tree, &|_| None).expect_err("faults");
         assert_eq!(causes(&found).len(), found.len());

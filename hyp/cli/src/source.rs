@@ -26,8 +26,8 @@ mod tokens;
 
 pub use files::{File, Files, Position, Span};
 use includes::Includes;
-pub use spans::Part;
 use spans::Spans;
+pub use spans::{Part, takes_64_bits};
 
 /// Code of a source that does not compile.
 pub const SYNTAX: &str = "BH0001";
@@ -35,7 +35,7 @@ pub const SYNTAX: &str = "BH0001";
 pub const WARNED: &str = "BH0900";
 
 /// The first bytes of a compiled tree (Devicetree Specification 0.4, 5.2).
-const MAGIC: [u8; 4] = [0xd0, 0x0d, 0xfe, 0xed];
+pub const MAGIC: [u8; 4] = [0xd0, 0x0d, 0xfe, 0xed];
 /// The C preprocessor that FreeRTOS's compiler brings.
 const CPP: &str = "aarch64-linux-gnu-gcc";
 
@@ -439,6 +439,13 @@ fn read_aside(mut from: impl Read + Send + 'static) -> Receiver<io::Result<Vec<u
         let _ = sender.send(read);
     });
     receiver
+}
+
+/// What dtc makes of a text that is right.
+#[cfg(test)]
+pub fn compiled(text: &str) -> Vec<u8> {
+    let (blob, messages) = dtc(text, Path::new(".")).expect("dtc runs");
+    blob.unwrap_or_else(|| panic!("{messages}\n{text}"))
 }
 
 /// Compiles the source of a device tree, to be found in `folder`; returns the blob, if it compiles, and dtc's messages.

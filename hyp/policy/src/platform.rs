@@ -319,6 +319,12 @@ fn ppi(node: Node<'_>, position: usize) -> Option<IntId> {
 }
 
 impl<'a> Platform<'a> {
+    /// Whether the GIC has this interrupt.
+    #[must_use]
+    pub fn has(&self, intid: IntId) -> bool {
+        intid.raw() < self.spis.saturating_add(32)
+    }
+
     /// Reads the machine from its firmware's tree, and finds it among `boards`. The caller adds to [`Platform::reserved`] what it knows
     /// itself: the hypervisor, the bundle, the tree.
     ///

@@ -12,7 +12,7 @@ use bulkhead_policy::tree::Tree;
 
 use super::*;
 use crate::findings::Findings;
-use crate::source::dtc;
+use crate::source::compiled;
 use crate::system::{Checked, KEPT};
 
 const VIRT: &[u8] = include_bytes!("../../../../tests/manifests/boards/qemu-virt-gicv3.dtb");
@@ -42,14 +42,9 @@ fn payloads() -> BTreeMap<&'static str, Vec<u8>> {
     .into()
 }
 
-fn compile(source: &str) -> Vec<u8> {
-    let (blob, messages) = dtc(source, Path::new(".")).expect("dtc runs");
-    blob.unwrap_or_else(|| panic!("{messages}"))
-}
-
 /// Checks a manifest against a board where the boot loader puts things as QEMU does.
 fn with_checked<T>(board: &[u8], source: &str, then: impl FnOnce(Checked<'_>) -> T) -> T {
-    let (board, tree) = (Tree::new(board).expect("a board"), compile(source));
+    let (board, tree) = (Tree::new(board).expect("a board"), compiled(source));
     let tree = Tree::new(&tree).expect("a manifest");
     let mut platform = Platform::from_tree(&board, &BOARDS).expect("a complete board");
     let ram = platform.ram[0].start().raw();
@@ -102,7 +97,7 @@ fn with_cpus(board: &[u8], cpus: u32) -> Vec<u8> {
         );
     }
     source.push_str("}; };\n");
-    compile(&source)
+    compiled(&source)
 }
 
 /// The Raspberry Pi 4 with some more of its UARTs and SPI switched on.
@@ -115,7 +110,7 @@ fn rpi4_with_more() -> Vec<u8> {
     for device in ["serial@7e201400", "serial@7e201600", "spi@7e204600", "spi@7e204800"] {
         let _ = writeln!(source, "&{{/soc/{device}}} {{ status = \"okay\"; }};");
     }
-    compile(&source)
+    compiled(&source)
 }
 
 fn fixture(name: &str) -> String {
@@ -492,7 +487,7 @@ fn trees_are_source() {
         assert_eq!(trees.len(), 2);
         for (tree, partition) in trees.iter().zip(&checked.plan.partitions) {
             assert_eq!(tree.partition, partition.name);
-            let blob = compile(&tree.source);
+            let blob = compiled(&tree.source);
             let compiled = Tree::new(&blob).expect("a tree");
             let cpus = compiled.cpus().count();
             assert_eq!(cpus, partition.cpus.len());

@@ -202,6 +202,12 @@ impl Spans {
     }
 }
 
+/// Whether the numbers of the partition's property of this name have 64 bits.
+#[must_use]
+pub fn takes_64_bits(name: &str) -> bool {
+    key(name).is_some_and(|key| matches!(key.form(), Form::Address | Form::Addresses))
+}
+
 /// The partition's property of this name.
 fn key(name: &str) -> Option<Key> {
     Key::ALL.iter().copied().find(|key| key.name() == name)
@@ -244,7 +250,7 @@ impl PropertyAt {
         };
         let entries = entries(text, value);
         // Two cells make a number of 64 bits.
-        let has_pairs = self.written.cells && self.written.bits.is_none() && self.is_wide();
+        let has_pairs = self.written.cells && self.written.bits.is_none() && takes_64_bits(&self.name);
         let cells = if has_pairs { 2 } else { 1 };
         let of = |entry: usize| {
             let first = entry.checked_mul(cells)?;
@@ -252,11 +258,6 @@ impl PropertyAt {
         };
         let one = entry.filter(|_| entries.len() == self.entries).and_then(of);
         span(one.unwrap_or(first.range.start..last.range.end))
-    }
-
-    /// Whether its numbers have 64 bits.
-    fn is_wide(&self) -> bool {
-        key(&self.name).is_some_and(|key| matches!(key.form(), Form::Address | Form::Addresses))
     }
 }
 

@@ -406,7 +406,7 @@ fn interrupts<'a>(
                 findings.push_text(Rule::NoSpi, at, path);
                 continue;
             };
-            if intid.raw() >= platform.spis.saturating_add(32) {
+            if !platform.has(intid) {
                 let last = Value::Number(platform.spis.saturating_sub(1).into());
                 let values = [Value::Text(path), Value::Number(intid.raw().into()), last];
                 findings.push(Rule::NoSuchSpi, at, &values);

@@ -257,7 +257,7 @@ fn console(reader: &mut Reader<'_, '_>, platform: &Platform<'_>) -> Option<Virtu
     let address = address.or(uart.map(|uart| uart.registers.start().raw()));
     let intid = match number {
         Some(number) => {
-            let intid = IntId::spi(number).filter(|_| number < platform.spis);
+            let intid = IntId::spi(number).filter(|&intid| platform.has(intid));
             if intid.is_none() {
                 let at = At::property(reader.node, Key::ConsoleInterrupt);
                 let last = platform.spis.saturating_sub(1);
@@ -266,9 +266,7 @@ fn console(reader: &mut Reader<'_, '_>, platform: &Platform<'_>) -> Option<Virtu
             }
             intid
         }
-        None => {
-            uart.and_then(|uart| uart.intid.filter(|intid| intid.raw() < platform.spis.saturating_add(32)))
-        }
+        None => uart.and_then(|uart| uart.intid).filter(|&intid| platform.has(intid)),
     };
     for (key, is_known) in
         [(Key::ConsoleAddress, address.is_some()), (Key::ConsoleInterrupt, intid.is_some())]

@@ -566,9 +566,7 @@ impl Vgic {
         self.reap_empty(machine, vcpu);
         for n in bits(self.lists) {
             if let Some(entry) = machine.read_list_register(n) {
-                machine.write_list_register(n, None);
-                let slot = self.take_slot(vcpu, n);
-                self.take_back(machine, vcpu, entry, slot.is_none_or(|slot| slot.has(Slot::LATCHED)));
+                self.take_out(machine, vcpu, n, entry);
             }
         }
         // What was to be cancelled is out of the list registers, or had left them before.
@@ -576,6 +574,13 @@ impl Vgic {
             private.bank.cancel_pending = 0;
             private.bank.cancel_active = 0;
         }
+    }
+
+    /// `entry` of list register `n` goes back to its bank.
+    fn take_out<M: Machine>(&mut self, machine: &mut M, vcpu: usize, n: usize, entry: ListRegister) {
+        machine.write_list_register(n, None);
+        let slot = self.take_slot(vcpu, n);
+        self.take_back(machine, vcpu, entry, slot.is_none_or(|slot| slot.has(Slot::LATCHED)));
     }
 
     /// What a list register held goes back to its bank; `latched` says whether pending must be remembered.
@@ -796,9 +801,7 @@ impl Vgic {
                 lowest
             }
         };
-        machine.write_list_register(n, None);
-        let slot = self.take_slot(vcpu, n);
-        self.take_back(machine, vcpu, entry, slot.is_none_or(|slot| slot.has(Slot::LATCHED)));
+        self.take_out(machine, vcpu, n, entry);
         Some(n)
     }
 
@@ -809,9 +812,7 @@ impl Vgic {
             && !entry.active
             && entry.priority > priority
         {
-            machine.write_list_register(0, None);
-            let slot = self.take_slot(vcpu, 0);
-            self.take_back(machine, vcpu, entry, slot.is_none_or(|slot| slot.has(Slot::LATCHED)));
+            self.take_out(machine, vcpu, 0, entry);
         }
     }
 

@@ -1,23 +1,16 @@
-use std::path::Path;
-
 use bulkhead_boards::BOARDS;
 use bulkhead_policy::manifest;
 use bulkhead_policy::platform::Platform;
 
 use super::*;
-use crate::source;
+use crate::source::compiled;
 
 const TWO_LINUX: &str = include_str!("../../../../../tests/qemu/systems/xen-two-linux.dts");
 const VIRT: &[u8] = include_bytes!("../../../../../tests/manifests/boards/qemu-virt-gicv3.dtb");
 const RPI4: &[u8] = include_bytes!("../../../../../tests/manifests/boards/rpi4-qemu.dtb");
 
-fn compile(source: &str) -> Vec<u8> {
-    let (blob, messages) = source::dtc(source, Path::new(".")).expect("dtc");
-    blob.unwrap_or_else(|| panic!("{messages}\n{source}"))
-}
-
 fn convert_with(source: &str, board: Option<&[u8]>, payloads: &Payloads) -> Imported {
-    let (blob, board) = (compile(source), board.map(|blob| Tree::new(blob).expect("a board")));
+    let (blob, board) = (compiled(source), board.map(|blob| Tree::new(blob).expect("a board")));
     convert(&Tree::new(&blob).expect("a tree"), board.as_ref(), payloads, "xen.dts").expect("domains")
 }
 
@@ -41,7 +34,7 @@ fn image() -> Vec<u8> {
 
 /// What the policy says of a manifest whose files are all Images.
 fn faults(source: &str, board: &[u8]) -> Vec<String> {
-    let blob = compile(source);
+    let blob = compiled(source);
     let (manifest, board) = (Tree::new(&blob).expect("a tree"), Tree::new(board).expect("a board"));
     let mut platform = Platform::from_tree(&board, &BOARDS).expect("a platform");
     let image = image();
@@ -94,7 +87,7 @@ fn two_linux_guests_are_a_sound_manifest() {
         );
     }
     // The same as a part of the board's tree.
-    let tree = compile(TWO_LINUX);
+    let tree = compiled(TWO_LINUX);
     let again = convert(&Tree::new(&tree).expect("a tree"), None, &Payloads::default(), "xen-two-linux.dts");
     assert_eq!(again.expect("domains").remarks, imported.remarks);
 }
@@ -175,7 +168,7 @@ fn a_domain_without_anything_is_told_so() {
     for cpus in ["cpus = <0>;", "cpus = \"two\";", "cpus = <0 2>;"] {
         assert_eq!(open(&domain(&format!("{cpus} memory = <0 131072>;"))).len(), 1, "{cpus}");
     }
-    let nothing = compile("/dts-v1/; / { chosen { }; };");
+    let nothing = compiled("/dts-v1/; / { chosen { }; };");
     let nothing = Tree::new(&nothing).expect("a tree");
     let error = convert(&nothing, None, &Payloads::default(), "x.dts").expect_err("nothing to import");
     assert!(error.to_string().starts_with("x.dts has no domains"), "{error}");
@@ -242,7 +235,7 @@ fn names_are_cut_to_what_a_partition_may_have() {
 
 #[test]
 fn devices_come_from_the_fragment() {
-    let fragment = compile(
+    let fragment = compiled(
         "/dts-v1/; / { #address-cells = <2>; #size-cells = <2>; passthrough { compatible = \"simple-bus\"; ranges;
          #address-cells = <2>; #size-cells = <1>;
          rtc@1 { xen,path = \"/pl031@9010000\"; xen,reg = <0 0x9010000 0x1000 0 0x10000000>; };
@@ -319,7 +312,7 @@ fn many_domains() {
             .collect();
         let source = format!("/dts-v1/; / {{ chosen {{ {domains} }}; }};");
         let imported = convert_with(&source, None, &Payloads::default());
-        let blob = compile(&imported.source);
+        let blob = compiled(&imported.source);
         let tree = Tree::new(&blob).expect("a tree");
         assert_eq!(tree.find("/partitions").expect("there").children().count(), count);
         assert!(imported.source.contains(&format!("cpus = <{}>;", count - 1)));
@@ -329,7 +322,7 @@ fn many_domains() {
 /// Bytes of a sound tree, some of them changed: an import, or an error.
 #[test]
 fn any_tree_has_an_answer() {
-    let sound = compile(TWO_LINUX);
+    let sound = compiled(TWO_LINUX);
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut random = || {
         state ^= state << 13;
@@ -353,7 +346,7 @@ fn any_tree_has_an_answer() {
         };
         imported += 1;
         if round % 50 == 0 {
-            compile(&import.source);
+            compiled(&import.source);
         }
     }
     assert!(imported > 500, "{imported}");
